@@ -1,0 +1,284 @@
+//! Counters and latency: written by one worker each, read by the control thread while the worker goes on.
+//!
+//! A counter has one writer, so adding is a load and a store, never a locked instruction. Tunnel counters live in
+//! chunks that generations share: a tunnel keeps its slot, and so its numbers, over reloads. Histograms are exchanged
+//! whole: the control thread sends an empty set, the worker swaps it in between two bursts and sends the full one back.
+
+use crate::verdict::DropReason;
+use arrayvec::ArrayVec;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread adds to and any thread reads.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`; for the one thread that writes this counter.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Replaces the number; for the one thread that writes this counter.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number, from any thread.
+    #[inline]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A counter for each drop reason.
+#[derive(Debug)]
+pub struct Drops([Counter; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Drops([const { Counter(AtomicU64::new(0)) }; DropReason::COUNT])
+    }
+}
+
+impl Drops {
+    /// The counter of one reason.
+    #[inline]
+    pub fn of(&self, reason: DropReason) -> &Counter {
+        // COUNT entries, and a reason is its own index.
+        #[allow(clippy::indexing_slicing)]
+        &self.0[reason as usize]
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn non_zero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|reason| (*reason, self.of(*reason).read())).filter(|(_, count)| *count != 0)
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Counter::read).sum()
+    }
+}
+
+/// One worker's packet counters; the law: `received + originated = transmitted + kernel + consumed + Σ dropped`.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Packets taken from devices.
+    pub received: Counter,
+    /// Packets made here: answers, errors, fragments beyond the first.
+    pub originated: Counter,
+    /// Packets that devices took.
+    pub transmitted: Counter,
+    /// Packets handed to the host.
+    pub kernel: Counter,
+    /// Packets answered here.
+    pub consumed: Counter,
+    /// Packets not sent.
+    pub dropped: Drops,
+}
+
+/// One tunnel's counters on one worker. Bytes are those of the inner IP packet.
+#[derive(Debug, Default)]
+pub struct TunnelCounters {
+    /// Packets decapsulated, later drops included.
+    pub rx_packets: Counter,
+    /// Their inner bytes.
+    pub rx_bytes: Counter,
+    /// Packets encapsulated.
+    pub tx_packets: Counter,
+    /// Their inner bytes.
+    pub tx_bytes: Counter,
+    /// Packets whose MSS was lowered to this tunnel's limit.
+    pub mss_clamped: Counter,
+    /// Next GRE sequence number of this worker.
+    pub sequence: Counter,
+    /// Packets that died in this tunnel.
+    pub dropped: Drops,
+}
+
+/// Tunnels whose counters share an allocation.
+const CHUNK: usize = 64;
+
+/// One worker's tunnel counters by slot; cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct TunnelStats {
+    chunks: Vec<Arc<[TunnelCounters; CHUNK]>>,
+}
+
+impl TunnelStats {
+    /// Room for at least `slots` tunnels; those that there are keep their numbers.
+    pub fn grow(&mut self, slots: usize) {
+        while self.chunks.len() * CHUNK < slots {
+            self.chunks.push(Arc::new(std::array::from_fn(|_| TunnelCounters::default())));
+        }
+    }
+
+    /// A tunnel's counters.
+    #[inline]
+    pub fn slot(&self, slot: u32) -> Option<&TunnelCounters> {
+        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+    }
+}
+
+/// Tunnels that one packet may leave, and as many that it may enter.
+pub const MAX_LAYERS: usize = 4;
+
+/// The tunnels that a packet crossed here, by slot: first those it came out of, then those it went into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trail {
+    out_of: ArrayVec<u32, MAX_LAYERS>,
+    into: ArrayVec<u32, MAX_LAYERS>,
+}
+
+impl Trail {
+    /// Adds a tunnel that the packet came out of.
+    #[inline]
+    pub fn left(&mut self, slot: u32) {
+        // Layers are counted before they are stripped; one too many could only be lost from a histogram.
+        let _ = self.out_of.try_push(slot);
+    }
+
+    /// Adds a tunnel that the packet went into.
+    #[inline]
+    pub fn entered(&mut self, slot: u32) {
+        let _ = self.into.try_push(slot);
+    }
+
+    /// Whether the packet crossed no tunnel.
+    #[inline]
+    pub fn is_transit(&self) -> bool {
+        self.out_of.is_empty() && self.into.is_empty()
+    }
+}
+
+/// The longest latency that is told apart, in nanoseconds; longer ones count as this.
+pub const MAX_LATENCY_NS: u64 = 10_000_000_000;
+
+/// An empty latency histogram: two significant digits (values within 1 %), 1 ns to [`MAX_LATENCY_NS`], about 14 KiB.
+pub fn new_histogram() -> Histogram<u32> {
+    match Histogram::new_with_bounds(1, MAX_LATENCY_NS, 2) {
+        Ok(histogram) => histogram,
+        Err(_) => unreachable!("the bounds are constants that the library takes"),
+    }
+}
+
+/// The histograms that one worker records into between two exchanges.
+#[derive(Debug)]
+pub struct LatencySet {
+    /// Every packet sent.
+    pub worker: Histogram<u32>,
+    /// Packets that crossed no tunnel.
+    pub transit: Histogram<u32>,
+    /// By tunnel slot; `None` where a tunnel keeps none.
+    pub tunnels: Vec<Option<Box<TunnelLatency>>>,
+}
+
+/// One tunnel's histograms.
+#[derive(Debug)]
+pub struct TunnelLatency {
+    /// Packets that entered the tunnel.
+    pub encap: Histogram<u32>,
+    /// Packets that came out of it.
+    pub decap: Histogram<u32>,
+}
+
+impl LatencySet {
+    /// An empty set; `tunnels` says for each slot whether it keeps histograms.
+    pub fn new(tunnels: &[bool]) -> Self {
+        let one = || Box::new(TunnelLatency { encap: new_histogram(), decap: new_histogram() });
+        LatencySet {
+            worker: new_histogram(),
+            transit: new_histogram(),
+            tunnels: tunnels.iter().map(|kept| kept.then(one)).collect(),
+        }
+    }
+
+    /// Records a burst of sent packets that all took `ns` nanoseconds from the receive to the transmit call.
+    #[inline]
+    pub fn record<'a>(&mut self, ns: u64, sent: impl Iterator<Item = &'a Trail>) {
+        let (mut count, mut transit) = (0, 0);
+        for trail in sent {
+            count += 1;
+            transit += u32::from(trail.is_transit());
+            for slot in &trail.out_of {
+                if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
+                    tunnel.decap.saturating_record(ns);
+                }
+            }
+            for slot in &trail.into {
+                if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
+                    tunnel.encap.saturating_record(ns);
+                }
+            }
+        }
+        if count != 0 {
+            self.worker.saturating_record_n(ns, count);
+        }
+        if transit != 0 {
+            self.transit.saturating_record_n(ns, transit);
+        }
+    }
+}
+
+/// The worker's end of the exchange.
+#[derive(Debug)]
+pub struct LatencyRecorder {
+    set: Box<LatencySet>,
+    empties: Receiver<Box<LatencySet>>,
+    full: Sender<Box<LatencySet>>,
+}
+
+/// The control thread's end of the exchange.
+#[derive(Debug)]
+pub struct LatencyCollector {
+    empties: Sender<Box<LatencySet>>,
+    full: Receiver<Box<LatencySet>>,
+}
+
+/// A pair of ends; the worker begins with `first`.
+pub fn latency_exchange(first: LatencySet) -> (LatencyRecorder, LatencyCollector) {
+    let (empties, empties_in) = bounded(1);
+    let (full_out, full) = bounded(2);
+    (
+        LatencyRecorder { set: Box::new(first), empties: empties_in, full: full_out },
+        LatencyCollector { empties, full },
+    )
+}
+
+impl LatencyRecorder {
+    /// Where to record.
+    #[inline]
+    pub fn set(&mut self) -> &mut LatencySet {
+        &mut self.set
+    }
+
+    /// Swaps in an empty set where one waits; call it now and then between bursts, it costs a few nanoseconds.
+    pub fn exchange(&mut self) {
+        if self.full.is_full() {
+            return;
+        }
+        if let Ok(empty) = self.empties.try_recv() {
+            let full = std::mem::replace(&mut self.set, empty);
+            // There is room: this thread alone fills the channel. Where the other end is gone the program is ending.
+            let _ = self.full.try_send(full);
+        }
+    }
+}
+
+impl LatencyCollector {
+    /// Offers the worker an empty set; does nothing where it has not taken the last one.
+    pub fn offer(&self, empty: LatencySet) {
+        let _ = self.empties.try_send(Box::new(empty));
+    }
+
+    /// The sets that came back since the last call.
+    pub fn collect(&self) -> impl Iterator<Item = Box<LatencySet>> + '_ {
+        self.full.try_iter()
+    }
+}
