@@ -83,6 +83,24 @@ pub struct WorkerCounters {
     pub dropped: Drops,
 }
 
+/// One worker's load: how busy it is, and on which generation.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerLoad {
+    /// The generation that it runs on; 0 until it polls.
+    pub generation: Counter,
+    /// Packets taken from devices.
+    pub packets: Counter,
+    /// Polls that found packets, each of one receive queue.
+    pub bursts: Counter,
+    /// Polls of one receive queue, empty ones included.
+    pub polls: Counter,
+    /// TSC cycles of polls that found packets, from before the receive call to after the transmit calls.
+    pub busy_cycles: Counter,
+    /// TSC cycles since it began, sleep included.
+    pub total_cycles: Counter,
+}
+
 /// One tunnel's counters on one worker. Bytes are those of the inner IP packet.
 #[derive(Debug, Default)]
 pub struct TunnelCounters {
