@@ -1,15 +1,29 @@
 //! The heart: packets and tables in, verdicts out.
+//!
+//! A packet is looked at where it lies. From the outside in: its frame, its IP header, and while it is for a tunnel of
+//! this box, the headers that the tunnel takes off. What is left is the host's, or is forwarded: a route, a TTL less, the
+//! MSS clamps of what is crossed, and either a neighbour's Ethernet header or a tunnel's image in front. Whatever stops
+//! it on the way ends it with a reason.
 
 use crate::frame::Frame;
-use crate::stats::{Trail, TunnelStats};
-use crate::table::{PortId, Tables};
-use crate::verdict::{DropReason, Verdict};
+use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
+use crate::table::{InterfaceId, Port, PortId, Tables, TunnelId, Way};
+use crate::tunnel::decap::{self, Outer};
+use crate::tunnel::encap::{FlowHash, Inherited};
+use crate::tunnel::mss;
+use crate::verdict::{DropReason, Ingress, Verdict};
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ip::{Ip, Version, flow_hash};
+use crate::wire::vlan::Vlan;
+use crate::wire::{at_mut, ethertype, ipv4, ipv6, tail};
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
 
-/// What one worker remembers from packet to packet; nothing about any flow.
-#[derive(Debug, Default)]
-pub struct Engine {
-    identification: u16,
-}
+/// Packets taken from a device at a time.
+pub const BURST: usize = 32;
+
+/// The outcomes of one burst.
+pub type Outcomes = ArrayVec<Outcome, BURST>;
 
 /// What became of a received packet, and of the packet that may have been made in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +45,36 @@ pub enum Replaced {
     Dropped(DropReason),
 }
 
+/// What one worker remembers from packet to packet; nothing about any flow.
+#[derive(Debug, Default)]
+pub struct Engine {
+    identification: u16,
+}
+
+/// One packet on its way: the tables that decide, and what has happened to it so far.
+struct Journey<'a> {
+    tables: &'a Tables,
+    stats: &'a TunnelStats,
+    trail: Trail,
+    inside: Option<u32>, // slot of the innermost tunnel that it is or was in
+}
+
+/// An IP packet inside a frame: where it begins, and how it came there.
+#[derive(Clone, Copy)]
+struct Position {
+    offset: usize,
+    version: Version,
+    ingress: Ingress,
+}
+
+/// What the Ethernet header of a frame says.
+enum Arrival {
+    /// An IP packet.
+    Ip { position: Position, is_group: bool },
+    /// Address resolution: the host's.
+    Host(InterfaceId),
+}
+
 impl Engine {
     /// Decides on each frame of a burst that came in by `port`, rewrites it in place, and counts for its tunnels. One
     /// outcome a frame is appended to `outcomes`, in order.
@@ -42,19 +86,302 @@ impl Engine {
         frames: &mut [Frame<'_>],
         outcomes: &mut Outcomes,
     ) {
-        let _ = (tables, stats, port, &self.identification);
-        for _ in frames {
-            let _ = outcomes.try_push(Outcome {
-                verdict: Verdict::Drop(DropReason::NoRoute),
-                replaced: None,
-                trail: Trail::default(),
+        let Some(from) = tables.port(port) else { return };
+        for frame in frames {
+            let mut journey = Journey { tables, stats, trail: Trail::default(), inside: None };
+            let verdict = journey.run(from, frame, &mut self.identification).unwrap_or_else(|reason| {
+                if let Some(counters) = journey.inside.and_then(|slot| stats.slot(slot)) {
+                    counters.dropped.of(reason).add(1);
+                }
+                Verdict::Drop(reason)
             });
+            outcomes.push(Outcome { verdict, replaced: None, trail: journey.trail });
         }
     }
 }
 
-/// Packets taken from a device at a time.
-pub const BURST: usize = 32;
+impl Journey<'_> {
+    fn run(
+        &mut self,
+        from: &Port,
+        frame: &mut Frame<'_>,
+        identification: &mut u16,
+    ) -> Result<Verdict, DropReason> {
+        let (position, is_group) = match arrive(from, frame.bytes())? {
+            Arrival::Ip { position, is_group } => (position, is_group),
+            Arrival::Host(interface) => return Ok(to_host(frame, Ingress::Interface(interface), 0)),
+        };
+        match self.open(frame, position, is_group)? {
+            Opened::Forward(position) => self.forward(frame, position, identification),
+            Opened::Host(position) => Ok(to_host(frame, position.ingress, position.offset)),
+        }
+    }
 
-/// The outcomes of one burst.
-pub type Outcomes = arrayvec::ArrayVec<Outcome, BURST>;
+    /// Takes off tunnel after tunnel while the packet is for one of this box. Says where what is left begins, and cuts
+    /// the frame behind it if that is to be forwarded.
+    #[inline]
+    fn open(
+        &mut self,
+        frame: &mut Frame<'_>,
+        mut at: Position,
+        is_group: bool,
+    ) -> Result<Opened, DropReason> {
+        for layer in 0.. {
+            let packet = tail(frame.bytes(), at.offset);
+            let ip = Ip::check(packet, at.version)?;
+            let packet = packet.get(..ip.total_len()).ok_or(DropReason::Truncated)?;
+            let destination = ip.destination();
+            let end = at.offset + packet.len();
+            let scope = scope(destination);
+            if is_group && layer == 0 && matches!(scope, Scope::Global | Scope::LinkUnicast) {
+                return Err(DropReason::LinkBroadcast);
+            }
+            if scope == Scope::LinkGroup {
+                return Ok(Opened::Host(at));
+            }
+            let Some(local) = self.tables.local(destination) else {
+                // Link-local unicast that is not in the tables is the host's if it is anyone's.
+                if scope == Scope::LinkUnicast {
+                    return Ok(Opened::Host(at));
+                }
+                frame.truncate(end);
+                return Ok(Opened::Forward(at));
+            };
+            let Some(capsule) = decap::recognise(local, ip, packet)? else { return Ok(Opened::Host(at)) };
+            if layer == MAX_LAYERS {
+                return Err(DropReason::TooManyLayers);
+            }
+            let id = self.tables.endpoint(destination, ip.source(), capsule.selector);
+            let id = id.ok_or(DropReason::NoTunnel)?;
+            let tunnel = self.tables.tunnel(id).ok_or(DropReason::NoTunnel)?;
+            self.inside = Some(tunnel.slot);
+            let outer = Outer::new(ip);
+            frame.truncate(end);
+            let packet = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
+            let len = tunnel.decap.unwrap(&capsule, outer, packet)?;
+            if let Some(counters) = self.stats.slot(tunnel.slot) {
+                counters.rx_packets.add(1);
+                counters.rx_bytes.add(len as u64);
+            }
+            self.trail.left(tunnel.slot);
+            at = Position {
+                offset: at.offset + capsule.inner,
+                version: capsule.version,
+                ingress: Ingress::Tunnel(id),
+            };
+        }
+        Err(DropReason::TooManyLayers)
+    }
+
+    /// Routes the packet at `position`, which is not for this box.
+    #[inline]
+    fn forward(
+        &mut self,
+        frame: &mut Frame<'_>,
+        at: Position,
+        identification: &mut u16,
+    ) -> Result<Verdict, DropReason> {
+        frame.pop_front(at.offset).ok_or(DropReason::Truncated)?;
+        let packet = frame.bytes();
+        let ip = match at.version {
+            Version::V4 => Ip::V4(ipv4::Ipv4::new(packet)?),
+            Version::V6 => Ip::V6(ipv6::Ipv6::new(packet)?),
+        };
+        let (source, destination, len) = (ip.source(), ip.destination(), ip.total_len());
+        if is_martian_source(source) {
+            return Err(DropReason::MartianSource);
+        }
+        if scope(destination) == Scope::Never {
+            return Err(DropReason::MartianDestination);
+        }
+        if let Ip::V4(header) = ip
+            && header.header_len() > ipv4::Ipv4::LEN
+            && ip.upper_layer(packet)?.is_source_routed
+        {
+            return Err(DropReason::SourceRoute);
+        }
+        if ip.ttl() <= 1 {
+            return Err(DropReason::Ttl);
+        }
+        let flow = || FlowHash(flow_hash(ip, packet));
+        let ways = self.tables.route(destination).ok_or(DropReason::NoRoute)?;
+        let way = ways.pick(flow).ok_or(DropReason::NoRoute)?;
+        match way {
+            Way::Unresolved(_) => Err(DropReason::NeighborUnknown),
+            Way::Neighbor(interface, image) => {
+                let interface = self.tables.interface(*interface).ok_or(DropReason::NoRoute)?;
+                if len > interface.mtu {
+                    return Err(DropReason::TooBig);
+                }
+                let syn = mss::syn_offset(ip, packet);
+                lower_ttl(frame, at.version)?;
+                if let Some(syn) = syn {
+                    let leaving = (interface.clamps_out.limit(source, destination), None);
+                    self.clamp(frame, syn, at.ingress, (source, destination), leaving);
+                }
+                image.put(frame)
+            }
+            Way::Tunnel(id) => {
+                let tunnel = self.tables.tunnel(*id).ok_or(DropReason::NoRoute)?;
+                self.inside = Some(tunnel.slot);
+                if len > tunnel.mtu {
+                    return Err(DropReason::TooBig);
+                }
+                let flow = flow();
+                let exit = tunnel.exits.pick(|| flow).ok_or(DropReason::NoRoute)?;
+                let image = exit.as_ref().map_err(|reason| *reason)?;
+                let syn = mss::syn_offset(ip, packet);
+                let inherited = Inherited::new(ip).one_hop_later();
+                lower_ttl(frame, at.version)?;
+                if let Some(syn) = syn {
+                    let leaving = (tunnel.clamps_out.limit(source, destination), Some(*id));
+                    self.clamp(frame, syn, at.ingress, (source, destination), leaving);
+                }
+                image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)
+            }
+        }
+        .map(Verdict::Send)
+    }
+
+    /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and the
+    /// tunnel that it is of. It counts for the tunnel whose limit was the one applied.
+    #[cold]
+    fn clamp(
+        &self,
+        frame: &mut Frame<'_>,
+        syn: usize,
+        ingress: Ingress,
+        (source, destination): (IpAddr, IpAddr),
+        leaving: (Option<u16>, Option<TunnelId>),
+    ) {
+        let arriving = match ingress {
+            Ingress::Interface(id) => {
+                let clamps = self.tables.interface(id).map(|interface| &interface.clamps_in);
+                (clamps.and_then(|clamps| clamps.limit(source, destination)), None)
+            }
+            Ingress::Tunnel(id) => {
+                let clamps = self.tables.tunnel(id).map(|tunnel| &tunnel.clamps_in);
+                (clamps.and_then(|clamps| clamps.limit(source, destination)), Some(id))
+            }
+        };
+        let limits = [arriving, leaving].into_iter().filter_map(|(limit, of)| Some((limit?, of)));
+        // Of equal ones the first, which is the one crossed first.
+        let Some((limit, of)) = limits.min_by_key(|(limit, _)| *limit) else { return };
+        if mss::clamp(frame.bytes_mut(), syn, limit)
+            && let Some(tunnel) = of.and_then(|id| self.tables.tunnel(id))
+            && let Some(counters) = self.stats.slot(tunnel.slot)
+        {
+            counters.mss_clamped.add(1);
+        }
+    }
+}
+
+/// What is left of a packet when no tunnel of this box takes it.
+enum Opened {
+    Forward(Position),
+    Host(Position),
+}
+
+/// Reads Ethernet header and tag: which interface, which kind of packet.
+#[inline]
+fn arrive(port: &Port, frame: &[u8]) -> Result<Arrival, DropReason> {
+    let header = Ethernet::new(frame)?;
+    let destination = header.destination();
+    let is_group = destination.is_group();
+    if !is_group && destination != port.mac {
+        return Err(DropReason::EthernetAddress);
+    }
+    let (vlan, ethertype, offset) = match header.ethertype() {
+        ethertype::VLAN => {
+            let tag = Vlan::new(tail(frame, Ethernet::LEN))?;
+            (tag.id(), tag.ethertype(), Ethernet::LEN + Vlan::LEN)
+        }
+        ethertype::QINQ => return Err(DropReason::VlanUnknown),
+        other => (0, other, Ethernet::LEN),
+    };
+    // Identifier 0 is a priority tag on the untagged side (IEEE 802.1Q §9.6).
+    let interface = match vlan {
+        0 => port.untagged,
+        _ => port.vlans.iter().find(|(id, _)| *id == vlan).map(|(_, interface)| *interface),
+    };
+    let interface = interface.ok_or(DropReason::VlanUnknown)?;
+    let version = match ethertype {
+        ethertype::IPV4 => Version::V4,
+        ethertype::IPV6 => Version::V6,
+        ethertype::ARP => return Ok(Arrival::Host(interface)),
+        ethertype::VLAN | ethertype::QINQ => return Err(DropReason::VlanUnknown),
+        _ => return Err(DropReason::EthernetType),
+    };
+    let position = Position { offset, version, ingress: Ingress::Interface(interface) };
+    Ok(Arrival::Ip { position, is_group })
+}
+
+/// Makes the frame what the host is given: an Ethernet frame without tag, or the packet that came out of a tunnel.
+#[cold]
+fn to_host(frame: &mut Frame<'_>, ingress: Ingress, offset: usize) -> Verdict {
+    match ingress {
+        Ingress::Tunnel(_) => {
+            frame.pop_front(offset);
+        }
+        Ingress::Interface(_) => {
+            let is_tagged =
+                Ethernet::new(frame.bytes()).is_ok_and(|header| header.ethertype() == ethertype::VLAN);
+            if is_tagged && let Some(addresses) = frame.bytes().first_chunk::<12>().copied() {
+                frame.pop_front(Vlan::LEN);
+                if let Ok(front) = at_mut(frame.bytes_mut(), 0) {
+                    *front = addresses;
+                }
+            }
+        }
+    }
+    Verdict::Kernel(ingress)
+}
+
+#[inline]
+fn lower_ttl(frame: &mut Frame<'_>, version: Version) -> Result<(), DropReason> {
+    match version {
+        Version::V4 => ipv4::lower_ttl(at_mut(frame.bytes_mut(), 0)?),
+        Version::V6 => ipv6::lower_hop_limit(at_mut(frame.bytes_mut(), 0)?),
+    }
+    Ok(())
+}
+
+/// How far a destination reaches (RFC 6890, RFC 4291 §2.4).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Forwarded.
+    Global,
+    /// One host on this link.
+    LinkUnicast,
+    /// Every host on this link that listens: the host's, if it does.
+    LinkGroup,
+    /// Loopback, unspecified, reserved, or multicast beyond the link, which is not routed here.
+    Never,
+}
+
+#[inline]
+fn scope(destination: IpAddr) -> Scope {
+    match destination {
+        IpAddr::V4(address) => match address.octets() {
+            [255, 255, 255, 255] | [224, 0, 0, _] => Scope::LinkGroup,
+            [0 | 127 | 224..=255, ..] => Scope::Never,
+            _ => Scope::Global,
+        },
+        IpAddr::V6(address) => match address.segments() {
+            [0xff00..=0xffff, ..] if address.octets()[1] & 0x0f == 2 => Scope::LinkGroup,
+            [0xff00..=0xffff, ..] => Scope::Never,
+            [0xfe80..=0xfebf, ..] => Scope::LinkUnicast,
+            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Scope::Never,
+            _ => Scope::Global,
+        },
+    }
+}
+
+/// Whether an address can never be a sender's beyond its own link (RFC 1812 §5.3.7, RFC 4291 §2.5 to 2.7).
+#[inline]
+fn is_martian_source(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(address) => matches!(address.octets(), [0 | 127 | 224..=255, ..]),
+        IpAddr::V6(_) => scope(source) != Scope::Global,
+    }
+}

@@ -56,7 +56,10 @@ impl Drops {
 
     /// Reasons that occurred, with their counts.
     pub fn non_zero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|reason| (*reason, self.of(*reason).read())).filter(|(_, count)| *count != 0)
+        DropReason::ALL
+            .iter()
+            .map(|reason| (*reason, self.of(*reason).read()))
+            .filter(|(_, count)| *count != 0)
     }
 
     /// The sum over all reasons.

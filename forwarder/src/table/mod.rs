@@ -1,30 +1,40 @@
 //! The tables: what an operator asked for ([`Spec`]) compiled into what a worker looks up ([`Tables`]).
+//!
+//! A value of this kind never changes. A worker holds one for the length of a burst; a new one is compiled beside it and
+//! published as a whole ([`crate::publish`]).
 
+mod compile;
+mod exact;
+mod lpm;
 mod spec;
+mod stack;
 
 pub use spec::*;
 
 use crate::stats::TunnelStats;
+use crate::tunnel::decap::{Decap, Local, Selector};
+use crate::tunnel::encap::{FlowHash, Image};
+use crate::tunnel::mss::Clamps;
+use crate::verdict::DropReason;
+use crate::wire::ip::mix;
+use exact::{ExactMatch, Key};
+use ipnet::IpNet;
+use lpm::Lpm;
+use std::net::IpAddr;
 
-/// Everything that a worker looks up; immutable.
+/// Everything that a worker looks up.
 #[derive(Debug)]
 pub struct Tables {
+    ports: Vec<Port>,
+    interfaces: Vec<Interface>,
+    tunnels: Vec<Tunnel>,
+    addresses: ExactMatch<IpAddr>,
+    locals: Vec<Local>,
+    endpoints: ExactMatch<Endpoint>,
+    sender_lens: [Vec<u8>; 2], // for IPv4, IPv6; longest first
+    routes: [Lpm; 2],
+    ways: Vec<Choice<Way>>,
     summaries: Vec<TunnelSummary>,
-}
-
-/// What was derived for a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunnelSummary {
-    /// Largest inner IP packet in bytes.
-    pub mtu: u16,
-    /// The tunnel's own clamp for IPv4, where it has one.
-    pub mss_ipv4: Option<u16>,
-    /// The tunnel's own clamp for IPv6, where it has one.
-    pub mss_ipv6: Option<u16>,
-    /// Bytes put in front of an inner packet, all layers of the stack, without Ethernet; 0 for one that only receives.
-    pub overhead: u16,
-    /// Whether some way leads to the remote end; `true` for a tunnel that only receives.
-    pub reachable: bool,
 }
 
 /// One published state: tables, and where each worker counts.
@@ -38,18 +48,186 @@ pub struct Generation {
     pub stats: Vec<TunnelStats>,
 }
 
+/// A port as seen by what arrives there.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its own Ethernet address.
+    pub mac: Mac,
+    /// Its untagged side.
+    pub untagged: Option<InterfaceId>,
+    /// Its VLANs.
+    pub vlans: Vec<(u16, InterfaceId)>,
+}
+
+/// A port's untagged side or a VLAN, as crossed by packets.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Largest IP packet in bytes.
+    pub mtu: usize,
+    /// Clamps on what came in by it.
+    pub clamps_in: Clamps,
+    /// Clamps on what leaves by it.
+    pub clamps_out: Clamps,
+}
+
+/// A tunnel as crossed by packets.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// Where it counts.
+    pub slot: u32,
+    /// Largest inner packet in bytes.
+    pub mtu: usize,
+    /// What happens to packets that come out.
+    pub decap: Decap,
+    /// Clamps on what comes out.
+    pub clamps_in: Clamps,
+    /// Clamps on what goes in.
+    pub clamps_out: Clamps,
+    /// The ways to its remote end, whole stacks; `Err`: where such a way ends.
+    pub exits: Choice<Result<Image, DropReason>>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Out of an interface with this Ethernet header in front.
+    Neighbor(InterfaceId, Image),
+    /// Out of an interface, to a neighbour whose MAC address is not known.
+    Unresolved(InterfaceId),
+    /// Into a tunnel.
+    Tunnel(TunnelId),
+}
+
+/// Alternatives with shares; most often a single one.
+#[derive(Clone, Debug)]
+pub struct Choice<T> {
+    ways: Vec<(u64, T)>, // with the sum of the shares up to and including this one
+}
+
+/// What was derived for a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelSummary {
+    /// Largest inner IP packet in bytes.
+    pub mtu: u16,
+    /// The tunnel's own clamp for IPv4, where it has one.
+    pub mss_ipv4: Option<u16>,
+    /// The tunnel's own clamp for IPv6, where it has one.
+    pub mss_ipv6: Option<u16>,
+    /// Bytes put in front of an inner packet, all layers of the stack, without Ethernet; the most of several ways.
+    pub overhead: u16,
+    /// Whether some way leads to the remote end; `true` for a tunnel that only receives.
+    pub reachable: bool,
+}
+
+/// What a packet for a tunnel is recognised by. Its sender is cut to a prefix length, because a tunnel may take many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Endpoint {
+    local: IpAddr,
+    sender: IpNet,
+    selector: Selector,
+}
+
+impl Key for Endpoint {
+    #[inline]
+    fn hash(&self) -> u64 {
+        let Selector { port, encap, key } = self.selector;
+        let key = key.map_or(0, |key| u64::from(key) << 1 | 1);
+        let rest = u64::from(port) << 16 | u64::from(self.sender.prefix_len()) << 8 | encap as u64;
+        let addresses = self.local.hash() ^ self.sender.addr().hash().rotate_left(32);
+        mix(mix(addresses ^ rest, 0x9e37_79b9_7f4a_7c15) ^ key, 0xd6e8_feb8_6659_fd93)
+    }
+}
+
 impl Tables {
     /// Compiles `spec`.
     ///
     /// # Errors
     /// Everything that is wrong, not only the first finding.
     pub fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
-        let _ = spec;
-        Ok(Tables { summaries: Vec::new() })
+        compile::compile(spec)
     }
 
     /// What was derived for each tunnel, in the order of the specification.
     pub fn summaries(&self) -> &[TunnelSummary] {
         &self.summaries
+    }
+
+    /// A port.
+    #[inline]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(usize::from(id.0))
+    }
+
+    /// An interface.
+    #[inline]
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.get(usize::from(id.0))
+    }
+
+    /// A tunnel.
+    #[inline]
+    pub fn tunnel(&self, id: TunnelId) -> Option<&Tunnel> {
+        self.tunnels.get(id.0 as usize)
+    }
+
+    /// What one of the box's addresses takes in; `None` for an address that is not the box's.
+    #[inline]
+    pub fn local(&self, address: IpAddr) -> Option<&Local> {
+        self.locals.get(self.addresses.find(&address)? as usize)
+    }
+
+    /// The tunnel that takes packets of `sender` for `local`: of several the one that names the sender most closely.
+    #[inline]
+    pub fn endpoint(&self, local: IpAddr, sender: IpAddr, selector: Selector) -> Option<TunnelId> {
+        let [ipv4, ipv6] = &self.sender_lens;
+        let lens = if sender.is_ipv4() { ipv4 } else { ipv6 };
+        lens.iter().find_map(|len| {
+            let sender = IpNet::new(sender, *len).ok()?.trunc();
+            self.endpoints.find(&Endpoint { local, sender, selector }).map(TunnelId)
+        })
+    }
+
+    /// The ways to `destination`.
+    #[inline]
+    pub fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
+        let [ipv4, ipv6] = &self.routes;
+        let table = if destination.is_ipv4() { ipv4 } else { ipv6 };
+        self.ways.get(table.find(destination)? as usize)
+    }
+}
+
+impl<T> Choice<T> {
+    /// Alternatives with their shares, each at least 1; there has to be one.
+    fn new(shares: impl IntoIterator<Item = (u64, T)>) -> Self {
+        let mut sum = 0;
+        let add = |(share, way)| {
+            sum += share;
+            (sum, way)
+        };
+        Choice { ways: shares.into_iter().map(add).collect() }
+    }
+
+    /// Every alternative.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.ways.iter().map(|(_, way)| way)
+    }
+
+    /// The alternatives with their shares.
+    fn shares(&self) -> impl Iterator<Item = (u64, &T)> {
+        let mut before = 0;
+        self.ways.iter().map(move |(sum, way)| (sum - std::mem::replace(&mut before, *sum), way))
+    }
+
+    /// The alternative for a flow, whose hash is asked for where there is a choice.
+    #[inline]
+    pub fn pick(&self, flow: impl FnOnce() -> FlowHash) -> Option<&T> {
+        match self.ways.as_slice() {
+            [(_, only)] => Some(only),
+            [.., (total, _)] => {
+                let choice = flow().choice(*total);
+                self.ways.iter().find(|(sum, _)| choice < *sum).map(|(_, way)| way)
+            }
+            [] => None,
+        }
     }
 }

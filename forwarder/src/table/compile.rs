@@ -1,0 +1,305 @@
+//! From [`Spec`] to [`Tables`]: routes with their next hops, the box's addresses, tunnels by what arrives for them.
+//!
+//! Runs on the control thread. Every finding is collected, so that an operator sees all of them at once; tables are only
+//! made where there is none. How tunnels lie in each other is worked out in [`super::stack`].
+
+use super::exact::ExactMatch;
+use super::lpm::Lpm;
+use super::stack::{self, Stacks};
+use super::*;
+use crate::tunnel::decap::Framing;
+use crate::tunnel::mss::Limits;
+use crate::wire::ethernet::{Ethernet, EthernetRepr};
+use crate::wire::ethertype;
+use crate::wire::vlan::VlanRepr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Connected routes win over any that an operator gives for the same prefix.
+const CONNECTED: i64 = -1;
+
+/// A route's target before neighbours are looked up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Next {
+    Gateway(InterfaceId, IpAddr),
+    OnLink(InterfaceId),
+    Tunnel(TunnelId),
+}
+
+pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
+    let mut errors = Vec::new();
+    let (addresses, locals) = local_addresses(spec, &mut errors);
+    let (endpoints, sender_lens) = endpoints(spec, &mut errors);
+    let (routes, ways) = routes(spec);
+    let interfaces = interfaces(spec);
+    let stacks = Stacks { spec, routes: &routes, ways: &ways, interfaces: &interfaces };
+    let (tunnels, summaries) = stack::tunnels(&stacks, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Tables {
+        ports: ports(spec),
+        interfaces,
+        tunnels,
+        addresses,
+        locals,
+        endpoints,
+        sender_lens,
+        routes,
+        ways,
+        summaries,
+    })
+}
+
+fn ports(spec: &Spec) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    for (index, interface) in spec.interfaces.iter().enumerate() {
+        let id = InterfaceId(index as u16);
+        let number = usize::from(interface.port.0);
+        while ports.len() <= number {
+            ports.push(Port { mac: interface.mac, untagged: None, vlans: Vec::new() });
+        }
+        if let Some(port) = ports.get_mut(number) {
+            port.mac = interface.mac;
+            match interface.vlan {
+                None => port.untagged = Some(id),
+                Some(vlan) => port.vlans.push((vlan, id)),
+            }
+        }
+    }
+    ports
+}
+
+fn interfaces(spec: &Spec) -> Vec<Interface> {
+    let interface = |(index, interface): (usize, &InterfaceSpec)| {
+        let (clamps_in, clamps_out) = clamps_on(spec, ClampOn::Interface(InterfaceId(index as u16)));
+        Interface { mtu: usize::from(interface.mtu), clamps_in, clamps_out }
+    };
+    spec.interfaces.iter().enumerate().map(interface).collect()
+}
+
+/// The clamps on what comes in and on what goes out.
+pub(super) fn clamps_on(spec: &Spec, on: ClampOn) -> (Clamps, Clamps) {
+    let (mut clamps_in, mut clamps_out) = (Clamps::default(), Clamps::default());
+    for clamp in spec.clamps.iter().filter(|clamp| clamp.on == on) {
+        let limits = Limits { ipv4: clamp.ipv4, ipv6: clamp.ipv6 };
+        if clamp.input {
+            clamps_in.add(clamp.prefix, limits);
+        }
+        if clamp.output {
+            clamps_out.add(clamp.prefix, limits);
+        }
+    }
+    (clamps_in, clamps_out)
+}
+
+/// The box's addresses with what each takes in. One address and UDP port has one framing.
+fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAddr>, Vec<Local>) {
+    let mut takes: BTreeMap<IpAddr, Local> = BTreeMap::new();
+    let interface_nets = spec.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let tunnel_nets = spec.tunnels.iter().flat_map(|tunnel| &tunnel.addresses);
+    for net in interface_nets.chain(tunnel_nets) {
+        takes.entry(net.addr()).or_default();
+        // A subnet's broadcast address is the host's, not forwarded (RFC 1812 §5.3.5); /31 has none (RFC 3021).
+        if let IpNet::V4(net) = net
+            && net.prefix_len() < 31
+        {
+            takes.entry(IpAddr::V4(net.broadcast())).or_default();
+        }
+    }
+    let mut first_on_port: HashMap<(IpAddr, u16), (&str, Framing)> = HashMap::new();
+    for (index, tunnel) in spec.tunnels.iter().enumerate() {
+        let local = takes.entry(tunnel.local).or_default();
+        match (tunnel.udp, tunnel.encap) {
+            (None, Encap::Gre) => local.gre = true,
+            (None, Encap::Ip) => local.ip = true,
+            (Some(udp), encap) => {
+                let framing = Framing { kind: udp.kind, encap };
+                let first = first_on_port.entry((tunnel.local, udp.port)).or_insert((&tunnel.name, framing));
+                if first.1 != framing {
+                    errors.push(SpecError {
+                        item: Item::Tunnel(TunnelId(index as u32)),
+                        key: "udp.port",
+                        message: format!(
+                            "UDP port {} of {} cannot carry {}: tunnel \"{}\" has {} there (expected one kind for an \
+                             address and port, as nothing in the packet tells them apart)",
+                            udp.port,
+                            tunnel.local,
+                            describe(framing),
+                            first.0,
+                            describe(first.1),
+                        ),
+                    });
+                } else if local.udp.iter().all(|(port, _)| *port != udp.port) {
+                    local.udp.push((udp.port, framing));
+                }
+            }
+        }
+    }
+    let mut table = ExactMatch::default();
+    let mut locals = Vec::new();
+    for (address, local) in takes {
+        table.insert(address, locals.len() as u32);
+        locals.push(local);
+    }
+    (table, locals)
+}
+
+fn describe(framing: Framing) -> &'static str {
+    match (framing.kind, framing.encap) {
+        (UdpKind::Fou, Encap::Gre) => "GRE in FOU",
+        (UdpKind::Fou, Encap::Ip) => "IP in FOU",
+        (UdpKind::Gue, _) => "GUE variant 0",
+        (UdpKind::Gue1, _) => "GUE variant 1",
+        (UdpKind::GreInUdp, _) => "GRE-in-UDP",
+    }
+}
+
+fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>, [Vec<u8>; 2]) {
+    let mut table = ExactMatch::default();
+    let mut lens = [BTreeSet::new(), BTreeSet::new()];
+    for (index, tunnel) in spec.tunnels.iter().enumerate() {
+        let selector =
+            Selector { port: tunnel.udp.map_or(0, |udp| udp.port), encap: tunnel.encap, key: tunnel.key };
+        let one = |address: &IpAddr| vec![IpNet::from(*address)];
+        let senders = match &tunnel.remote {
+            Remote::One(address) => one(address),
+            Remote::Senders(senders) => senders.clone(),
+        };
+        for sender in senders {
+            let endpoint = Endpoint { local: tunnel.local, sender: sender.trunc(), selector };
+            let [ipv4, ipv6] = &mut lens;
+            if sender.addr().is_ipv4() { ipv4 } else { ipv6 }.insert(sender.prefix_len());
+            let Some(first) = table.insert(endpoint, index as u32).filter(|first| *first != index as u32)
+            else {
+                continue;
+            };
+            let first = spec.tunnels.get(first as usize).map_or("", |tunnel| &tunnel.name);
+            errors.push(SpecError {
+                item: Item::Tunnel(TunnelId(index as u32)),
+                key: "remote",
+                message: format!(
+                    "takes the same packets as tunnel \"{first}\" (expected a difference in local, encap, UDP port, \
+                     key or sender; found {sender} to {} in both)",
+                    tunnel.local
+                ),
+            });
+        }
+    }
+    let longest_first = |lens: BTreeSet<u8>| lens.into_iter().rev().collect();
+    (table, lens.map(longest_first))
+}
+
+/// Routes of both families: connected ones, the operator's, and one to each neighbour on a connected network.
+fn routes(spec: &Spec) -> ([Lpm; 2], Vec<Choice<Way>>) {
+    let hops: HashMap<(InterfaceId, IpAddr), Mac> = spec
+        .neighbors
+        .iter()
+        .map(|neighbor| ((neighbor.interface, neighbor.address), neighbor.mac))
+        .collect();
+    let groups = groups(spec);
+    let prefixes: Vec<IpNet> = groups.keys().copied().collect();
+    let mut numbers: Vec<(IpNet, u32)> = Vec::new();
+    let mut ways: Vec<Choice<Way>> = Vec::new();
+    for (prefix, (_, targets)) in &groups {
+        numbers.push((*prefix, ways.len() as u32));
+        ways.push(Choice::new(targets.iter().map(|(weight, next)| (*weight, way(spec, &hops, *next, None)))));
+    }
+    // A destination on a connected network is its own next hop: where the best route to a neighbour leads there directly,
+    // it gets a route of its own that has the address filled in.
+    let tables = by_family(&numbers);
+    let neighbors: BTreeSet<IpAddr> = spec.neighbors.iter().map(|neighbor| neighbor.address).collect();
+    for address in neighbors {
+        let [ipv4, ipv6] = &tables;
+        let table = if address.is_ipv4() { ipv4 } else { ipv6 };
+        let group = table.find(address).and_then(|number| prefixes.get(number as usize));
+        let Some((_, targets)) = group.and_then(|prefix| groups.get(prefix)) else { continue };
+        let leads_there = |(_, next): &(u64, Next)| match next {
+            Next::OnLink(interface) => hops.contains_key(&(*interface, address)),
+            _ => false,
+        };
+        if targets.iter().any(leads_there) {
+            numbers.push((IpNet::from(address), ways.len() as u32));
+            let resolved = |(weight, next): &(u64, Next)| (*weight, way(spec, &hops, *next, Some(address)));
+            ways.push(Choice::new(targets.iter().map(resolved)));
+        }
+    }
+    (by_family(&numbers), ways)
+}
+
+fn by_family(numbers: &[(IpNet, u32)]) -> [Lpm; 2] {
+    let of = |ipv4: bool| {
+        Lpm::new(numbers.iter().copied().filter(move |(prefix, _)| prefix.addr().is_ipv4() == ipv4))
+    };
+    [of(true), of(false)]
+}
+
+/// The targets of each prefix: those of its lowest priority number, with their weights.
+fn groups(spec: &Spec) -> BTreeMap<IpNet, (i64, Vec<(u64, Next)>)> {
+    let mut groups: BTreeMap<IpNet, (i64, Vec<(u64, Next)>)> = BTreeMap::new();
+    let mut add = |prefix: IpNet, priority: i64, weight: u64, next: Next| {
+        let group = groups.entry(prefix.trunc()).or_insert((priority, Vec::new()));
+        if priority < group.0 {
+            *group = (priority, Vec::new());
+        }
+        if priority == group.0 {
+            group.1.push((weight, next));
+        }
+    };
+    for (index, interface) in spec.interfaces.iter().enumerate() {
+        for net in &interface.addresses {
+            add(*net, CONNECTED, 1, Next::OnLink(InterfaceId(index as u16)));
+        }
+    }
+    for (index, tunnel) in spec.tunnels.iter().enumerate() {
+        if let Remote::One(_) = tunnel.remote {
+            for net in &tunnel.addresses {
+                add(*net, CONNECTED, 1, Next::Tunnel(TunnelId(index as u32)));
+            }
+        }
+    }
+    for route in &spec.routes {
+        let next = match route.target {
+            RouteTarget::Gateway { address, interface } => Next::Gateway(interface, address),
+            RouteTarget::Interface(interface) => Next::OnLink(interface),
+            RouteTarget::Tunnel(tunnel) => Next::Tunnel(tunnel),
+        };
+        add(route.prefix, i64::from(route.priority), u64::from(route.weight), next);
+    }
+    groups
+}
+
+/// A target with its neighbour filled in; `destination` is known for a route to a single address.
+fn way(
+    spec: &Spec,
+    hops: &HashMap<(InterfaceId, IpAddr), Mac>,
+    next: Next,
+    destination: Option<IpAddr>,
+) -> Way {
+    let (interface, neighbor) = match next {
+        Next::Tunnel(tunnel) => return Way::Tunnel(tunnel),
+        Next::Gateway(interface, address) => (interface, Some(address)),
+        Next::OnLink(interface) => (interface, destination),
+    };
+    let mac = neighbor.and_then(|address| Some((address, *hops.get(&(interface, address))?)));
+    match (spec.interfaces.get(usize::from(interface.0)), mac) {
+        (Some(spec), Some((address, mac))) => {
+            Way::Neighbor(interface, Image::new(&ethernet_header(spec, mac, address), spec.port))
+        }
+        _ => Way::Unresolved(interface),
+    }
+}
+
+/// The Ethernet header of IP packets to a neighbour, which are of the family of its address: routes are by family.
+fn ethernet_header(interface: &InterfaceSpec, destination: Mac, address: IpAddr) -> Vec<u8> {
+    let ip_type = if address.is_ipv4() { ethertype::IPV4 } else { ethertype::IPV6 };
+    let header = |ethertype| EthernetRepr { destination, source: interface.mac, ethertype }.emit();
+    let mut bytes = Vec::with_capacity(Ethernet::LEN + 4);
+    match interface.vlan {
+        None => bytes.extend(header(ip_type)),
+        Some(id) => {
+            bytes.extend(header(ethertype::VLAN));
+            bytes.extend(VlanRepr { priority: 0, id, ethertype: ip_type }.emit());
+        }
+    }
+    bytes
+}

@@ -1,0 +1,261 @@
+//! How tunnels lie in each other: for each one the ways to its remote end, as whole images, and the MTU that they leave.
+//!
+//! The outer packets of a tunnel take the route to its remote end like any other packet would. Where that leads into
+//! another tunnel, the stack of both is worked out here, once, so that a worker writes it in one piece.
+
+use super::compile::clamps_on;
+use super::*;
+use crate::stats::MAX_LAYERS;
+use crate::tunnel::encap;
+use crate::tunnel::mss::Limits;
+use std::collections::HashMap;
+
+/// Smallest MTU of an IPv4 link (RFC 791 §3.2).
+const MIN_MTU: usize = 68;
+/// Bytes of TCP and IP headers without options: what an MSS leaves of an MTU (RFC 6691 §2).
+const TCP_IPV4: usize = 40;
+const TCP_IPV6: usize = 60;
+/// Tunnels in a row that are followed to find a loop; more are refused without a further look.
+const MAX_CHAIN: usize = 64;
+
+/// What stacks are made from.
+pub(super) struct Stacks<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) routes: &'a [Lpm; 2],
+    pub(super) ways: &'a [Choice<Way>],
+    pub(super) interfaces: &'a [Interface],
+}
+
+/// A tunnel's way out.
+#[derive(Clone)]
+struct Built {
+    exits: Choice<Result<Image, DropReason>>,
+    mtu: usize,
+    overhead: usize,
+    reachable: bool,
+}
+
+/// Tunnels worked out so far; `None` while one is under way.
+type Done = HashMap<TunnelId, Option<Built>>;
+
+/// Every tunnel with what was derived for it, in the order of the specification.
+pub(super) fn tunnels(stacks: &Stacks<'_>, errors: &mut Vec<SpecError>) -> (Vec<Tunnel>, Vec<TunnelSummary>) {
+    let mut done = Done::new();
+    let made = stacks.spec.tunnels.iter().enumerate().map(|(index, spec)| {
+        let id = TunnelId(index as u32);
+        let built = stacks.build(id, 1, &mut done, errors);
+        let own = own_limits(spec.mss, built.mtu);
+        let (mut clamps_in, mut clamps_out) = clamps_on(stacks.spec, ClampOn::Tunnel(id));
+        clamps_in.add(None, own);
+        clamps_out.add(None, own);
+        let summary = TunnelSummary {
+            mtu: built.mtu as u16,
+            mss_ipv4: own.ipv4,
+            mss_ipv6: own.ipv6,
+            overhead: built.overhead as u16,
+            reachable: built.reachable,
+        };
+        let tunnel = Tunnel {
+            slot: spec.slot,
+            mtu: built.mtu,
+            decap: Decap {
+                takes_zero_checksum: spec.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
+                is_uniform: spec.dscp == Dscp::Uniform,
+                inner_source: spec.inner_source.clone(),
+            },
+            clamps_in,
+            clamps_out,
+            exits: built.exits,
+        };
+        (tunnel, summary)
+    });
+    made.unzip()
+}
+
+fn own_limits(mss: Mss, mtu: usize) -> Limits {
+    match mss {
+        Mss::Off => Limits::default(),
+        Mss::Fixed { ipv4, ipv6 } => Limits { ipv4, ipv6 },
+        Mss::Auto => Limits {
+            ipv4: Some(mtu.saturating_sub(TCP_IPV4) as u16),
+            ipv6: Some(mtu.saturating_sub(TCP_IPV6) as u16),
+        },
+    }
+}
+
+impl Stacks<'_> {
+    /// Works out a tunnel, and those that carry it before. `depth` counts the tunnels on the way here.
+    fn build(&self, id: TunnelId, depth: usize, done: &mut Done, errors: &mut Vec<SpecError>) -> Built {
+        if let Some(Some(built)) = done.get(&id) {
+            return built.clone();
+        }
+        done.insert(id, None);
+        let built = match self.spec.tunnels.get(id.0 as usize) {
+            Some(tunnel) => self.build_new(id, tunnel, depth, done, errors),
+            None => Built::dead(DropReason::NoRoute, 0),
+        };
+        done.insert(id, Some(built.clone()));
+        built
+    }
+
+    fn build_new(
+        &self,
+        id: TunnelId,
+        tunnel: &TunnelSpec,
+        depth: usize,
+        done: &mut Done,
+        errors: &mut Vec<SpecError>,
+    ) -> Built {
+        let own = encap::overhead(tunnel);
+        let mut built = match tunnel.remote {
+            Remote::Senders(_) => Built { reachable: true, ..Built::dead(DropReason::NoRoute, own) },
+            Remote::One(remote) => match self.route(remote) {
+                None => Built::dead(DropReason::NoRoute, own),
+                Some(ways) => self.outward(id, tunnel, remote, ways, depth, done, errors),
+            },
+        };
+        let is_routed = built.mtu != usize::MAX;
+        let path = if is_routed { built.mtu } else { self.nearest_mtu(tunnel.local) };
+        let allowed = path.saturating_sub(own);
+        let wanted = tunnel.mtu.map_or(allowed, usize::from);
+        if wanted > allowed && is_routed {
+            errors.push(SpecError {
+                item: Item::Tunnel(id),
+                key: "mtu",
+                message: format!(
+                    "mtu {wanted} does not fit (expected at most {allowed}: the way to the remote end takes {path} \
+                     bytes, the tunnel's own headers are {own}; found {wanted})"
+                ),
+            });
+        }
+        if allowed < MIN_MTU {
+            errors.push(SpecError {
+                item: Item::Tunnel(id),
+                key: "",
+                message: format!(
+                    "no room for packets: the way to the remote end takes {path} bytes, the tunnel's own headers are \
+                     {own} (expected at least {MIN_MTU} left, found {allowed})"
+                ),
+            });
+        }
+        built.mtu = wanted;
+        built
+    }
+
+    /// The ways to `remote` with the tunnel's own headers inside. The MTU returned is that of the way, own headers not
+    /// yet taken off.
+    #[allow(clippy::too_many_arguments)] // A step of a recursion: what it is about, where it is, what it gathers.
+    fn outward(
+        &self,
+        id: TunnelId,
+        tunnel: &TunnelSpec,
+        remote: IpAddr,
+        ways: &Choice<Way>,
+        depth: usize,
+        done: &mut Done,
+        errors: &mut Vec<SpecError>,
+    ) -> Built {
+        let own = encap::overhead(tunnel);
+        let mut exits: Vec<(u64, Result<Image, DropReason>)> = Vec::new();
+        let mut all = Built { mtu: usize::MAX, overhead: own, ..Built::dead(DropReason::NoRoute, own) };
+        let mut add = |share: u64, path: &Image| match path.stack(tunnel, remote) {
+            Some(image) => {
+                exits.push((share, Ok(image)));
+                true
+            }
+            None => false,
+        };
+        let mut dead = Vec::new();
+        let mut fits = true;
+        for (share, way) in ways.shares() {
+            match way {
+                Way::Neighbor(interface, path) => {
+                    all.through(self.interface_mtu(*interface), own, true);
+                    fits &= add(share, path);
+                }
+                Way::Unresolved(interface) => {
+                    all.through(self.interface_mtu(*interface), own, true);
+                    dead.push((share, Err(DropReason::NeighborUnknown)));
+                }
+                Way::Tunnel(carrier) if matches!(done.get(carrier), Some(None)) => {
+                    errors.push(self.loop_error(id, remote, *carrier));
+                    dead.push((share, Err(DropReason::NoRoute)));
+                }
+                Way::Tunnel(_) if depth >= MAX_CHAIN => {
+                    fits = false;
+                    dead.push((share, Err(DropReason::NoRoute)));
+                }
+                Way::Tunnel(carrier) => {
+                    let carrier = self.build(*carrier, depth + 1, done, errors);
+                    all.through(carrier.mtu, own + carrier.overhead, carrier.reachable);
+                    for (part, exit) in carrier.exits.shares() {
+                        match exit {
+                            Ok(path) => fits &= add(share * part, path),
+                            Err(reason) => dead.push((share * part, Err(*reason))),
+                        }
+                    }
+                }
+            }
+        }
+        if !fits {
+            errors.push(SpecError {
+                item: Item::Tunnel(id),
+                key: "remote",
+                message: format!(
+                    "the way to {remote} leads through {MAX_LAYERS} other tunnels or more (expected at most \
+                     {MAX_LAYERS} layers in all)"
+                ),
+            });
+        }
+        exits.extend(dead);
+        if !exits.is_empty() {
+            all.exits = Choice::new(exits);
+        }
+        all
+    }
+
+    fn loop_error(&self, id: TunnelId, remote: IpAddr, carrier: TunnelId) -> SpecError {
+        let name = self.spec.tunnels.get(carrier.0 as usize).map_or("", |tunnel| &tunnel.name);
+        let through =
+            if carrier == id { "itself".to_owned() } else { format!("tunnel \"{name}\", which it carries") };
+        SpecError {
+            item: Item::Tunnel(id),
+            key: "remote",
+            message: format!(
+                "the route to {remote} leads into {through} (expected a way to the remote end outside of the tunnel)"
+            ),
+        }
+    }
+
+    fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
+        let [ipv4, ipv6] = self.routes;
+        let table = if destination.is_ipv4() { ipv4 } else { ipv6 };
+        self.ways.get(table.find(destination)? as usize)
+    }
+
+    fn interface_mtu(&self, interface: InterfaceId) -> usize {
+        self.interfaces.get(usize::from(interface.0)).map_or(0, |interface| interface.mtu)
+    }
+
+    /// The MTU to reckon with where no route says: that of the interface that has this address, else the smallest.
+    fn nearest_mtu(&self, local: IpAddr) -> usize {
+        let has_it = |interface: &&InterfaceSpec| interface.addresses.iter().any(|net| net.addr() == local);
+        let mtu = |interface: &InterfaceSpec| usize::from(interface.mtu);
+        let own = self.spec.interfaces.iter().find(has_it).map(mtu);
+        own.or_else(|| self.spec.interfaces.iter().map(mtu).min()).unwrap_or(usize::from(u16::MAX))
+    }
+}
+
+impl Built {
+    /// A tunnel that sends nothing, for this reason; its MTU is not known yet.
+    fn dead(reason: DropReason, overhead: usize) -> Self {
+        Built { exits: Choice::new([(1, Err(reason))]), mtu: usize::MAX, overhead, reachable: false }
+    }
+
+    /// Adds a way: the smallest MTU and the most headers count.
+    fn through(&mut self, mtu: usize, overhead: usize, reachable: bool) {
+        self.mtu = self.mtu.min(mtu);
+        self.overhead = self.overhead.max(overhead);
+        self.reachable |= reachable;
+    }
+}

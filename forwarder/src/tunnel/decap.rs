@@ -1,0 +1,208 @@
+//! Taking tunnel headers off: what a packet for one of the box's addresses carries, and what the tunnel makes of it.
+
+use super::ecn;
+use crate::table::{Encap, UdpKind};
+use crate::verdict::DropReason;
+use crate::wire::checksum::Sum;
+use crate::wire::gre::{self, GreRepr};
+use crate::wire::ip::{Ip, Version};
+use crate::wire::udp::Udp;
+use crate::wire::{at_mut, ipv4, ipv6, protocol, tail};
+use ipnet::IpNet;
+
+/// What one of the box's addresses takes in; nothing of it for an address that is no tunnel's `local`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// Some tunnel takes GRE directly on IP.
+    pub gre: bool,
+    /// Some tunnel takes IP directly on IP.
+    pub ip: bool,
+    /// UDP ports with what stands behind the UDP header; few, so they are searched in turn.
+    pub udp: Vec<(u16, Framing)>,
+}
+
+/// What stands behind the UDP header on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// The shim, if any.
+    pub kind: UdpKind,
+    /// What rides on the inner packet.
+    pub encap: Encap,
+}
+
+/// What tells the tunnels of one address apart, the sender aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Selector {
+    /// UDP port, 0 for none.
+    pub port: u16,
+    /// What rides on the inner packet.
+    pub encap: Encap,
+    /// GRE key; `None` is no key, which is not key 0.
+    pub key: Option<u32>,
+}
+
+/// A tunnel packet, recognised but not yet matched with a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capsule {
+    /// What tells its tunnel apart.
+    pub selector: Selector,
+    /// Where the inner packet begins, in bytes from the start of the outer one.
+    pub inner: usize,
+    /// The inner packet's version as announced by the headers.
+    pub version: Version,
+    /// Where the UDP header begins, if there is one.
+    udp: Option<usize>,
+    /// Where a GRE header that carries a checksum begins.
+    summed_gre: Option<usize>,
+}
+
+/// What a tunnel does to the packets that come out of it.
+#[derive(Clone, Debug)]
+pub struct Decap {
+    /// UDP over IPv6 without checksum is taken (RFC 6936 §4).
+    pub takes_zero_checksum: bool,
+    /// The outer DSCP replaces the inner one (RFC 2983 §3.1).
+    pub is_uniform: bool,
+    /// What may come out; empty: anything.
+    pub inner_source: Vec<IpNet>,
+}
+
+/// What a packet for one of the box's addresses carries: `None` for the host's own traffic.
+///
+/// # Errors
+/// For packets that a tunnel of this address should have taken but that are malformed, in fragments, or of a kind that
+/// is refused.
+#[inline]
+pub fn recognise(local: &Local, ip: Ip<'_>, packet: &[u8]) -> Result<Option<Capsule>, DropReason> {
+    let upper = ip.upper_layer(packet)?;
+    if upper.is_source_routed {
+        return Err(DropReason::SourceRoute);
+    }
+    let is_tunnels = match upper.protocol {
+        protocol::GRE => local.gre,
+        protocol::IPV4 | protocol::IPV6 => local.ip,
+        protocol::UDP => !local.udp.is_empty(),
+        _ => false,
+    };
+    if !is_tunnels {
+        // GRE and IP-in-IP for a tunnel's address that has no tunnel of that kind are refused, not answered.
+        let is_stray = matches!(upper.protocol, protocol::GRE | protocol::IPV4 | protocol::IPV6);
+        return if is_stray && local.is_tunnel_end() { Err(DropReason::NoTunnel) } else { Ok(None) };
+    }
+    if upper.is_fragment {
+        // Only the first fragment says its port; a later one may well be the tunnel's.
+        let is_hosts = upper.protocol == protocol::UDP
+            && !upper.is_later_fragment
+            && local.framing(Udp::new(tail(packet, upper.offset))?.destination_port()).is_none();
+        return if is_hosts { Ok(None) } else { Err(DropReason::OuterFragment) };
+    }
+    match upper.protocol {
+        protocol::UDP => from_udp(local, packet, upper.offset),
+        protocol::GRE => from_gre(packet, upper.offset, None).map(Some),
+        protocol::IPV4 => Ok(Some(Capsule::bare(None, upper.offset, Version::V4))),
+        _ => Ok(Some(Capsule::bare(None, upper.offset, Version::V6))),
+    }
+}
+
+impl Local {
+    /// Whether this address is some tunnel's `local`.
+    pub fn is_tunnel_end(&self) -> bool {
+        self.gre || self.ip || !self.udp.is_empty()
+    }
+
+    fn framing(&self, port: u16) -> Option<Framing> {
+        self.udp.iter().find(|(known, _)| *known == port).map(|(_, framing)| *framing)
+    }
+}
+
+impl Capsule {
+    fn bare(udp: Option<(usize, u16)>, inner: usize, version: Version) -> Self {
+        let selector = Selector { port: udp.map_or(0, |(_, port)| port), encap: Encap::Ip, key: None };
+        Capsule { selector, inner, version, udp: udp.map(|(offset, _)| offset), summed_gre: None }
+    }
+}
+
+#[inline]
+fn from_udp(local: &Local, packet: &[u8], offset: usize) -> Result<Option<Capsule>, DropReason> {
+    let header = Udp::new(tail(packet, offset))?;
+    let port = header.destination_port();
+    let Some(framing) = local.framing(port) else { return Ok(None) };
+    if header.length() != packet.len() - offset {
+        return Err(DropReason::UdpLength);
+    }
+    let (udp, inner) = (Some((offset, port)), offset + Udp::LEN);
+    match framing.encap {
+        Encap::Gre => from_gre(packet, inner, udp).map(Some),
+        Encap::Ip => Ok(Some(Capsule::bare(udp, inner, Version::of_packet(tail(packet, inner))?))),
+    }
+}
+
+#[inline]
+fn from_gre(packet: &[u8], offset: usize, udp: Option<(usize, u16)>) -> Result<Capsule, DropReason> {
+    let header = GreRepr::parse(tail(packet, offset))?;
+    Ok(Capsule {
+        selector: Selector { port: udp.map_or(0, |(_, port)| port), encap: Encap::Gre, key: header.key },
+        inner: offset + header.header_len(),
+        version: gre::ip_version(header.protocol_type)?,
+        udp: udp.map(|(offset, _)| offset),
+        summed_gre: header.has_checksum.then_some(offset),
+    })
+}
+
+impl Decap {
+    /// Verifies what the outer headers promise, checks the inner header, and carries congestion and DSCP over to it.
+    /// `packet` is the outer packet; returns the inner one's length.
+    ///
+    /// # Errors
+    /// Everything that RFC 2784, 2890, 6040, 6935 and the tunnel's own settings refuse.
+    #[inline]
+    pub fn unwrap(&self, capsule: &Capsule, outer: Outer, packet: &mut [u8]) -> Result<usize, DropReason> {
+        if let Some(offset) = capsule.udp {
+            self.verify_udp(outer, tail(packet, offset))?;
+        }
+        if let Some(offset) = capsule.summed_gre {
+            gre::verify(tail(packet, offset))?;
+        }
+        let inner = Ip::check(tail(packet, capsule.inner), capsule.version)?;
+        let (old, len, source) = (inner.traffic_class(), inner.total_len(), inner.source());
+        let ecn = ecn::combine(outer.traffic_class, old)?;
+        if !self.inner_source.is_empty() && !self.inner_source.iter().any(|net| net.contains(&source)) {
+            return Err(DropReason::InnerSource);
+        }
+        let dscp = if self.is_uniform { outer.traffic_class } else { old };
+        let class = dscp & !ecn::MASK | ecn;
+        if class != old {
+            match capsule.version {
+                Version::V4 => ipv4::set_traffic_class(at_mut(packet, capsule.inner)?, class),
+                Version::V6 => ipv6::set_traffic_class(at_mut(packet, capsule.inner)?, class),
+            }
+        }
+        Ok(len)
+    }
+
+    #[inline]
+    fn verify_udp(&self, outer: Outer, datagram: &[u8]) -> Result<(), DropReason> {
+        if Udp::new(datagram)?.checksum() == [0, 0] {
+            let is_taken = outer.version == Version::V4 || self.takes_zero_checksum;
+            return if is_taken { Ok(()) } else { Err(DropReason::UdpZeroChecksum) };
+        }
+        let pseudo = outer.addresses + Sum::pseudo_header(&[], protocol::UDP, datagram.len());
+        if (pseudo + Sum::of(datagram)).is_intact() { Ok(()) } else { Err(DropReason::UdpChecksum) }
+    }
+}
+
+/// What decapsulation needs of the outer IP header.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer {
+    version: Version,
+    traffic_class: u8,
+    addresses: Sum,
+}
+
+impl Outer {
+    /// From a checked header.
+    #[inline]
+    pub fn new(ip: Ip<'_>) -> Self {
+        Outer { version: ip.version(), traffic_class: ip.traffic_class(), addresses: Sum::of(ip.addresses()) }
+    }
+}

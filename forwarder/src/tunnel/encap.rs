@@ -1,0 +1,413 @@
+//! Putting tunnel headers on: an image of the whole stack, made once, copied in front of the packet and patched.
+//!
+//! The control thread compiles for each tunnel, and for each way to its remote end, everything that stands in front of
+//! an inner packet: Ethernet, and for each layer IP, UDP and GRE. A worker copies that in one piece and then fills in,
+//! layer by layer from the inside out, the few fields that depend on the packet: lengths, checksums, what is inherited
+//! from the layer inside, and what comes from the hash of the inner flow. A stack of tunnels costs one copy, like a
+//! single one.
+
+use super::ecn;
+use crate::frame::Frame;
+use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
+use crate::table::{Df, Dscp, Ecn, Encap, PortId, SourcePort, Ttl, TunnelSpec, UdpChecksum};
+use crate::verdict::DropReason;
+use crate::wire::checksum::Sum;
+use crate::wire::gre::GreRepr;
+use crate::wire::ip::{Ip, Version};
+use crate::wire::ipv4::{self, Ipv4, Ipv4Repr};
+use crate::wire::ipv6::{Ipv6, Ipv6Repr};
+use crate::wire::udp::{Udp, UdpRepr};
+use crate::wire::{at_mut, protocol};
+use std::net::IpAddr;
+
+/// Everything in front of an inner packet, from the Ethernet header to the innermost tunnel header.
+#[derive(Clone, Debug)]
+pub struct Image {
+    bytes: Vec<u8>,
+    layers: Vec<Layer>, // innermost first, at most MAX_LAYERS
+    port: PortId,
+    sums: bool, // some layer has a checksum over its payload
+}
+
+/// One layer of an image: where its headers begin, and how they are filled in.
+#[derive(Clone, Debug)]
+struct Layer {
+    slot: u32,
+    version: Version,
+    ip: usize,
+    udp: Option<usize>,
+    gre: Option<usize>,
+    end: usize,
+    encap: Encap,
+    ttl: Ttl,
+    dscp: Dscp,
+    ecn: Ecn,
+    df: Df,
+    source_port: Option<SourcePort>,
+    udp_checksum: UdpChecksum,
+    gre_checksum: Option<usize>,
+    gre_sequence: Option<usize>,
+}
+
+/// What the headers in front inherit from a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    version: Version,
+    traffic_class: u8,
+    ttl: u8,
+    dont_fragment: bool,
+}
+
+impl Inherited {
+    /// From a checked header.
+    #[inline]
+    pub fn new(ip: Ip<'_>) -> Self {
+        Inherited {
+            version: ip.version(),
+            traffic_class: ip.traffic_class(),
+            ttl: ip.ttl(),
+            dont_fragment: ip.dont_fragment(),
+        }
+    }
+
+    /// The same for a packet whose TTL is being lowered.
+    #[inline]
+    pub fn one_hop_later(self) -> Self {
+        Inherited { ttl: self.ttl.saturating_sub(1), ..self }
+    }
+}
+
+/// Bytes that a tunnel's own headers take, without those of tunnels that carry it.
+pub fn overhead(spec: &TunnelSpec) -> usize {
+    let udp = spec.udp.map_or(0, |_| Udp::LEN);
+    let gre = gre_header(spec).map_or(0, |header| header.header_len());
+    Version::of_address(spec.local).header_len() + udp + gre
+}
+
+fn gre_header(spec: &TunnelSpec) -> Option<GreRepr> {
+    (spec.encap == Encap::Gre).then_some(GreRepr {
+        protocol_type: 0,
+        has_checksum: spec.checksum,
+        key: spec.key,
+        sequence: spec.sequence.then_some(0),
+    })
+}
+
+impl Image {
+    /// The image of a path without tunnels: this Ethernet header, tag included, out of this port.
+    pub fn new(ethernet: &[u8], port: PortId) -> Self {
+        Image { bytes: ethernet.to_vec(), layers: Vec::new(), port, sums: false }
+    }
+
+    /// The image of `spec`'s packets on this path, which leads to `remote`. `None` where there are [`MAX_LAYERS`] on it
+    /// already.
+    pub fn stack(&self, spec: &TunnelSpec, remote: IpAddr) -> Option<Self> {
+        let mut image = self.clone();
+        if let Some(carrier) = image.layers.first() {
+            // The carrier's payload type is known now: a packet of this tunnel.
+            let version = Version::of_address(spec.local);
+            carrier.clone().fill_payload_type(&mut image.bytes, version).ok()?;
+        }
+        let ip = image.bytes.len();
+        let (version, header) = ip_header(spec, remote);
+        image.bytes.extend(header);
+        let udp = spec.udp.map(|udp| {
+            let header = UdpRepr {
+                source_port: match udp.source_port {
+                    SourcePort::Flow => 0,
+                    SourcePort::Fixed(port) => port,
+                },
+                destination_port: udp.port,
+                len: 0,
+                checksum: [0, 0],
+            };
+            let offset = image.bytes.len();
+            image.bytes.extend(header.emit());
+            offset
+        });
+        let gre = gre_header(spec).map(|header| {
+            let offset = image.bytes.len();
+            image.bytes.resize(offset + header.header_len(), 0);
+            header.emit(image.bytes.get_mut(offset..).unwrap_or_default());
+            offset
+        });
+        let checksum_at = gre.filter(|_| spec.checksum).map(|gre| gre + 4);
+        let layer = Layer {
+            slot: spec.slot,
+            version,
+            ip,
+            udp,
+            gre,
+            end: image.bytes.len(),
+            encap: spec.encap,
+            ttl: spec.ttl,
+            dscp: spec.dscp,
+            ecn: spec.ecn,
+            df: spec.df,
+            source_port: spec.udp.map(|udp| udp.source_port),
+            udp_checksum: spec.udp.map_or(UdpChecksum::Zero, |udp| udp.checksum),
+            gre_checksum: checksum_at,
+            gre_sequence: gre.filter(|_| spec.sequence).map(|_| image.bytes.len() - 4),
+        };
+        image.sums |= layer.has_sums();
+        image.layers.insert(0, layer);
+        (image.layers.len() <= MAX_LAYERS).then_some(image)
+    }
+
+    /// Puts an image without tunnels in front of `frame`. Returns the port to send it by.
+    ///
+    /// # Errors
+    /// [`DropReason::Headroom`] where the buffer has no room in front.
+    #[inline]
+    pub fn put(&self, frame: &mut Frame<'_>) -> Result<PortId, DropReason> {
+        let packet = frame.push_front(self.bytes.len()).ok_or(DropReason::Headroom)?;
+        if let Some((front, _)) = packet.split_at_mut_checked(self.bytes.len()) {
+            front.copy_from_slice(&self.bytes);
+        }
+        Ok(self.port)
+    }
+
+    /// Puts the image in front of `frame`, which begins with an inner IP packet of which `inherited` tells. Returns the
+    /// port to send it by.
+    ///
+    /// # Errors
+    /// [`DropReason::Headroom`] where the buffer has no room in front.
+    #[inline]
+    pub fn apply(
+        &self,
+        frame: &mut Frame<'_>,
+        inherited: Inherited,
+        flow: FlowHash,
+        identification: &mut u16,
+        stats: &TunnelStats,
+        trail: &mut Trail,
+    ) -> Result<PortId, DropReason> {
+        // Summed before the headers stand in front of it; each layer adds its own.
+        let mut sum = if self.sums { Sum::of(frame.bytes()) } else { Sum::default() };
+        self.put(frame)?;
+        let packet = frame.bytes_mut();
+        let mut inherited = inherited;
+        let mut is_innermost = true;
+        for layer in &self.layers {
+            if is_innermost {
+                layer.fill_payload_type(packet, inherited.version)?;
+                is_innermost = false;
+            }
+            if let Some(counters) = stats.slot(layer.slot) {
+                counters.tx_packets.add(1);
+                counters.tx_bytes.add((packet.len() - layer.end) as u64);
+                if let Some(offset) = layer.gre_sequence {
+                    *at_mut(packet, offset)? = (counters.sequence.read() as u32).to_be_bytes();
+                    counters.sequence.add(1);
+                }
+            }
+            trail.entered(layer.slot);
+            inherited = layer.fill(packet, inherited, flow, identification, &mut sum, self.sums)?;
+        }
+        Ok(self.port)
+    }
+}
+
+fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
+    let protocol = match (spec.udp, spec.encap) {
+        (Some(_), _) => protocol::UDP,
+        (None, Encap::Gre) => protocol::GRE,
+        (None, Encap::Ip) => 0,
+    };
+    match (spec.local, remote) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let header = Ipv4Repr {
+                traffic_class: 0,
+                total_len: 0,
+                identification: 0,
+                fragment: 0,
+                ttl: 0,
+                protocol,
+                source,
+                destination,
+            };
+            (Version::V4, header.emit().to_vec())
+        }
+        (source, destination) => {
+            let bits = |address| match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            let header = Ipv6Repr {
+                traffic_class: 0,
+                flow_label: 0,
+                payload_len: 0,
+                next_header: protocol,
+                hop_limit: 0,
+                source: bits(source),
+                destination: bits(destination),
+            };
+            (Version::V6, header.emit().to_vec())
+        }
+    }
+}
+
+impl Layer {
+    fn has_sums(&self) -> bool {
+        self.gre_checksum.is_some() || (self.udp.is_some() && self.udp_checksum == UdpChecksum::Full)
+    }
+
+    /// Writes what kind of packet this layer carries.
+    #[inline]
+    fn fill_payload_type(&self, packet: &mut [u8], inner: Version) -> Result<(), DropReason> {
+        match (self.encap, self.gre) {
+            (Encap::Gre, Some(gre)) => *at_mut(packet, gre + 2)? = inner.ethertype().to_be_bytes(),
+            _ if self.udp.is_none() => {
+                let offset = match self.version {
+                    Version::V4 => 9,
+                    Version::V6 => 6,
+                };
+                *at_mut(packet, self.ip + offset)? = [inner.protocol()];
+            }
+            // Behind UDP the inner packet's own version says it.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Fills in everything that depends on the packet. `sum` is that of what follows the layer's headers, if `sums`, and
+    /// is left as that of the whole layer. Returns what the next layer out inherits.
+    #[inline]
+    fn fill(
+        &self,
+        packet: &mut [u8],
+        inner: Inherited,
+        flow: FlowHash,
+        identification: &mut u16,
+        sum: &mut Sum,
+        sums: bool,
+    ) -> Result<Inherited, DropReason> {
+        if let Some(gre) = self.gre {
+            if sums {
+                *sum = *sum + Sum::of(packet.get(gre..self.end).unwrap_or_default());
+            }
+            if let Some(offset) = self.gre_checksum {
+                *at_mut(packet, offset)? = sum.checksum();
+                // With its checksum in place the header and its payload sum to nothing.
+                *sum = Sum::default();
+            }
+        }
+        let total_len = packet.len() - self.ip;
+        if let Some(udp) = self.udp {
+            self.fill_udp(packet, udp, flow, sum, sums)?;
+        }
+        let dscp = match self.dscp {
+            Dscp::Inherit | Dscp::Uniform => inner.traffic_class & !ecn::MASK,
+            Dscp::Fixed(dscp) => dscp << 2,
+        };
+        let ecn = match self.ecn {
+            Ecn::Rfc6040 => inner.traffic_class & ecn::MASK,
+            Ecn::Off => ecn::NOT_ECT,
+        };
+        let ttl = match self.ttl {
+            Ttl::Fixed(ttl) => ttl,
+            Ttl::Inherit => inner.ttl,
+        };
+        let dont_fragment = match self.df {
+            Df::Set => true,
+            Df::Inherit => inner.dont_fragment,
+            Df::Clear => false,
+        };
+        let outer = Inherited {
+            version: self.version,
+            traffic_class: dscp | ecn,
+            ttl,
+            dont_fragment: dont_fragment || self.version == Version::V6,
+        };
+        match self.version {
+            Version::V4 => {
+                let header: &mut [u8; Ipv4::LEN] = at_mut(packet, self.ip)?;
+                header[1] = outer.traffic_class;
+                [header[2], header[3]] = (total_len as u16).to_be_bytes();
+                // An atomic datagram needs no identification (RFC 6864 §4.1); others must not repeat one soon.
+                if !dont_fragment {
+                    *identification = identification.wrapping_add(1);
+                    [header[4], header[5]] = identification.to_be_bytes();
+                }
+                [header[6], header[7]] = if dont_fragment { ipv4::DF } else { 0 }.to_be_bytes();
+                header[8] = ttl;
+                ipv4::fill_checksum(header);
+                if sums {
+                    *sum = *sum + Sum::of(header);
+                }
+            }
+            Version::V6 => {
+                let header: &mut [u8; Ipv6::LEN] = at_mut(packet, self.ip)?;
+                let word = 6 << 28 | u32::from(outer.traffic_class) << 20 | flow.label();
+                [header[0], header[1], header[2], header[3]] = word.to_be_bytes();
+                [header[4], header[5]] = ((total_len - Ipv6::LEN) as u16).to_be_bytes();
+                header[7] = ttl;
+                if sums {
+                    *sum = *sum + Sum::of(header);
+                }
+            }
+        }
+        Ok(outer)
+    }
+
+    #[inline]
+    fn fill_udp(
+        &self,
+        packet: &mut [u8],
+        offset: usize,
+        flow: FlowHash,
+        sum: &mut Sum,
+        sums: bool,
+    ) -> Result<(), DropReason> {
+        let len = packet.len() - offset;
+        let header: &mut [u8; Udp::LEN] = at_mut(packet, offset)?;
+        if self.source_port == Some(SourcePort::Flow) {
+            [header[0], header[1]] = flow.source_port().to_be_bytes();
+        }
+        [header[4], header[5]] = (len as u16).to_be_bytes();
+        if !sums {
+            return Ok(());
+        }
+        *sum = *sum + Sum::of(header);
+        if self.udp_checksum == UdpChecksum::Full {
+            let addresses = match self.version {
+                Version::V4 => packet.get(self.ip + 12..self.ip + 20),
+                Version::V6 => packet.get(self.ip + 8..self.ip + 40),
+            };
+            let pseudo = Sum::pseudo_header(addresses.unwrap_or_default(), protocol::UDP, len);
+            // Zero would say that there is none (RFC 768).
+            let checksum = match (*sum + pseudo).checksum() {
+                [0, 0] => [0xff, 0xff],
+                checksum => checksum,
+            };
+            *at_mut(packet, offset + 6)? = checksum;
+            *sum = *sum + Sum::word(checksum);
+        }
+        Ok(())
+    }
+}
+
+/// The hash of an inner flow, and what is taken from it: different bits for different uses, so that a choice made here
+/// does not thin out the choices of routers further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowHash(pub u64);
+
+impl FlowHash {
+    /// UDP source port, 49152 to 65535 (RFC 8086 §3.1).
+    #[inline]
+    pub fn source_port(self) -> u16 {
+        0xc000 | (self.0 & 0x3fff) as u16
+    }
+
+    /// IPv6 flow label, 1 to 0xfffff (RFC 6438 §3).
+    #[inline]
+    pub fn label(self) -> u32 {
+        (((self.0 >> 14) & 0xf_ffff) as u32).max(1)
+    }
+
+    /// A number from 0 to `choices` − 1, for `choices` up to 2³².
+    #[inline]
+    pub fn choice(self, choices: u64) -> u64 {
+        ((self.0 >> 34) * choices) >> 30
+    }
+}

@@ -1,0 +1,144 @@
+//! The Internet checksum (RFC 1071), and how it changes when a field does (RFC 1624).
+//!
+//! One's-complement addition commutes with swapping the bytes of every word. So words are added as the machine loads
+//! them, without a swap, and the folded result is written back as the machine stores it: the bytes in memory are the
+//! right ones on either kind of machine. [`Sum`] keeps such a number and never shows it; what goes in and out is bytes.
+
+use std::ops::Add;
+
+/// A one's-complement sum that has not been folded yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// The sum of `bytes`, padded with a zero byte where their number is odd. They have to begin at an even distance
+    /// from the start of what is summed.
+    #[inline]
+    pub fn of(bytes: &[u8]) -> Self {
+        let (words, rest) = bytes.as_chunks::<4>();
+        let mut sum = 0;
+        for word in words {
+            sum += u64::from(u32::from_ne_bytes(*word));
+        }
+        let mut last = [0; 4];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        Sum(sum + u64::from(u32::from_ne_bytes(last)))
+    }
+
+    /// The sum of one word, given as the bytes on the wire.
+    #[inline]
+    pub fn word(bytes: [u8; 2]) -> Self {
+        Sum(u64::from(u16::from_ne_bytes(bytes)))
+    }
+
+    /// The pseudo-header of an upper layer (RFC 9293 §3.1, RFC 8200 §8.1): addresses as on the wire, protocol, length.
+    #[inline]
+    pub fn pseudo_header(addresses: &[u8], protocol: u8, len: usize) -> Self {
+        // A length above 65,535 is impossible here, and for smaller ones both families sum to the same.
+        Sum::of(addresses) + Sum::word([0, protocol]) + Sum::word((len as u16).to_be_bytes())
+    }
+
+    /// Whether what was summed, its checksum field included, is intact.
+    #[inline]
+    pub fn is_intact(self) -> bool {
+        self.fold() == 0xffff
+    }
+
+    /// The checksum of what was summed, as bytes on the wire.
+    #[inline]
+    pub fn checksum(self) -> [u8; 2] {
+        (!self.fold()).to_ne_bytes()
+    }
+
+    #[inline]
+    fn fold(self) -> u16 {
+        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        ((sum >> 16) + (sum & 0xffff)) as u16
+    }
+}
+
+impl Add for Sum {
+    type Output = Sum;
+
+    #[inline]
+    fn add(self, other: Sum) -> Sum {
+        // Each side is below 2^48 for anything that fits a packet.
+        Sum(self.0 + other.0)
+    }
+}
+
+/// The checksum after one 16-bit word that it covers has changed (RFC 1624 §3, equation 3). All as bytes on the wire.
+#[inline]
+pub fn update(checksum: [u8; 2], old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
+    let not = |bytes: [u8; 2]| bytes.map(|byte| !byte);
+    (Sum::word(not(checksum)) + Sum::word(not(old)) + Sum::word(new)).checksum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071's definition, word by word.
+    fn naive(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    #[test]
+    fn rfc_1071_example() {
+        let sum = Sum::of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.checksum(), (!0xddf2u16).to_be_bytes());
+    }
+
+    #[test]
+    fn rfc_1624_example_gives_zero_not_minus_zero() {
+        assert_eq!(update([0xdd, 0x2f], [0x55, 0x55], [0x32, 0x85]), [0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Sum::of(&bytes).checksum(), naive(&bytes).to_be_bytes());
+        }
+
+        #[test]
+        fn parts_add_up(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..100) {
+            let cut = (cut * 2).min(bytes.len());
+            let sum = Sum::of(&bytes[..cut]) + Sum::of(&bytes[cut..]);
+            prop_assert_eq!(sum.checksum(), naive(&bytes).to_be_bytes());
+        }
+
+        #[test]
+        fn data_with_its_checksum_is_intact(mut bytes in prop::collection::vec(any::<u8>(), 2..200), flip in any::<prop::sample::Index>()) {
+            bytes[0] = 0;
+            bytes[1] = 0;
+            let checksum = Sum::of(&bytes).checksum();
+            bytes[..2].copy_from_slice(&checksum);
+            prop_assert!(Sum::of(&bytes).is_intact());
+            let flip = flip.index(bytes.len());
+            bytes[flip] ^= 0x10;
+            prop_assert!(!Sum::of(&bytes).is_intact());
+        }
+
+        #[test]
+        fn update_equals_computing_anew(mut bytes in prop::collection::vec(any::<u8>(), 4..100), at in any::<prop::sample::Index>(), new: [u8; 2]) {
+            // All-zero data is the one case where the two representations of zero may differ; a header never is.
+            bytes[0] |= 0x40;
+            let at = 2 + (at.index(bytes.len() - 3) & !1);
+            let before = Sum::of(&bytes).checksum();
+            let old = [bytes[at], bytes[at + 1]];
+            bytes[at..at + 2].copy_from_slice(&new);
+            prop_assert_eq!(update(before, old, new), Sum::of(&bytes).checksum());
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! IPv4 or IPv6: what forwarding asks of either.
+
+use super::ipv4::{self, Ipv4};
+use super::ipv6::{self, Ipv6, UpperLayer};
+use super::{head, protocol, tail};
+use crate::verdict::DropReason;
+use std::net::IpAddr;
+
+/// A checked IP header.
+#[derive(Clone, Copy, Debug)]
+pub enum Ip<'a> {
+    /// IPv4.
+    V4(Ipv4<'a>),
+    /// IPv6.
+    V6(Ipv6<'a>),
+}
+
+impl<'a> Ip<'a> {
+    /// Checks the header at the front of `bytes`, which is to be of this version; `total_len` then lies within `bytes`.
+    ///
+    /// # Errors
+    /// Those of [`ipv4::check`] and [`ipv6::check`].
+    #[inline]
+    pub fn check(bytes: &'a [u8], version: Version) -> Result<Self, DropReason> {
+        match version {
+            Version::V4 => Ok(Ip::V4(ipv4::check(bytes)?)),
+            Version::V6 => Ok(Ip::V6(ipv6::check(bytes)?)),
+        }
+    }
+
+    /// Its version.
+    #[inline]
+    pub fn version(self) -> Version {
+        match self {
+            Ip::V4(_) => Version::V4,
+            Ip::V6(_) => Version::V6,
+        }
+    }
+
+    /// Length of header and payload in bytes.
+    #[inline]
+    pub fn total_len(self) -> usize {
+        match self {
+            Ip::V4(header) => header.total_len(),
+            Ip::V6(header) => header.total_len(),
+        }
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn source(self) -> IpAddr {
+        match self {
+            Ip::V4(header) => IpAddr::V4(header.source()),
+            Ip::V6(header) => IpAddr::V6(header.source()),
+        }
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn destination(self) -> IpAddr {
+        match self {
+            Ip::V4(header) => IpAddr::V4(header.destination()),
+            Ip::V6(header) => IpAddr::V6(header.destination()),
+        }
+    }
+
+    /// Both addresses as on the wire, source first.
+    #[inline]
+    pub fn addresses(self) -> &'a [u8] {
+        match self {
+            Ip::V4(header) => header.addresses(),
+            Ip::V6(header) => header.addresses(),
+        }
+    }
+
+    /// DSCP (upper six bits) and ECN (lower two).
+    #[inline]
+    pub fn traffic_class(self) -> u8 {
+        match self {
+            Ip::V4(header) => header.traffic_class(),
+            Ip::V6(header) => header.traffic_class(),
+        }
+    }
+
+    /// TTL or hop limit.
+    #[inline]
+    pub fn ttl(self) -> u8 {
+        match self {
+            Ip::V4(header) => header.ttl(),
+            Ip::V6(header) => header.hop_limit(),
+        }
+    }
+
+    /// Whether the packet may not be fragmented on its way: IPv4 says so by a bit, IPv6 always (RFC 8200 §5).
+    #[inline]
+    pub fn dont_fragment(self) -> bool {
+        match self {
+            Ip::V4(header) => header.fragment() & ipv4::DF != 0,
+            Ip::V6(_) => true,
+        }
+    }
+
+    /// What the header, its options and extension headers lead to. `packet` is the whole packet.
+    ///
+    /// # Errors
+    /// [`DropReason::Ipv6Extensions`].
+    #[inline]
+    pub fn upper_layer(self, packet: &[u8]) -> Result<UpperLayer, DropReason> {
+        match self {
+            Ip::V4(header) => Ok(UpperLayer {
+                protocol: header.protocol(),
+                offset: header.header_len(),
+                is_fragment: header.fragment() & (ipv4::MF | ipv4::OFFSET) != 0,
+                is_later_fragment: header.fragment() & ipv4::OFFSET != 0,
+                is_source_routed: header.header_len() > Ipv4::LEN
+                    && packet.get(..header.header_len()).is_some_and(ipv4::has_source_route),
+            }),
+            Ip::V6(_) => ipv6::upper_layer(packet),
+        }
+    }
+}
+
+/// An IP version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Version {
+    /// The version that the first byte of `bytes` says.
+    ///
+    /// # Errors
+    /// [`DropReason::Truncated`], [`DropReason::IpVersion`].
+    #[inline]
+    pub fn of_packet(bytes: &[u8]) -> Result<Self, DropReason> {
+        match bytes.first().map(|byte| byte >> 4) {
+            Some(4) => Ok(Version::V4),
+            Some(6) => Ok(Version::V6),
+            Some(_) => Err(DropReason::IpVersion),
+            None => Err(DropReason::Truncated),
+        }
+    }
+
+    /// That of an address.
+    pub fn of_address(address: IpAddr) -> Self {
+        if address.is_ipv4() { Version::V4 } else { Version::V6 }
+    }
+
+    /// Bytes of the fixed header.
+    pub fn header_len(self) -> usize {
+        match self {
+            Version::V4 => Ipv4::LEN,
+            Version::V6 => Ipv6::LEN,
+        }
+    }
+
+    /// The protocol number of a packet of this version inside another IP packet.
+    #[inline]
+    pub fn protocol(self) -> u8 {
+        match self {
+            Version::V4 => protocol::IPV4,
+            Version::V6 => protocol::IPV6,
+        }
+    }
+
+    /// The Ethernet and GRE type of a packet of this version.
+    #[inline]
+    pub fn ethertype(self) -> u16 {
+        match self {
+            Version::V4 => super::ethertype::IPV4,
+            Version::V6 => super::ethertype::IPV6,
+        }
+    }
+}
+
+/// A hash of the packet's flow: the same for all packets of a flow and direction, well mixed over all bits.
+///
+/// TCP and UDP ports take part where the packet is whole; a fragment has the addresses and protocol only, the first one
+/// too, so that all fragments of one packet go one way (RFC 8086 §3.2).
+#[inline]
+pub fn flow_hash(ip: Ip<'_>, packet: &[u8]) -> u64 {
+    let Ok(upper) = ip.upper_layer(packet) else { return mix_all(ip.addresses(), 0) };
+    let ports = match upper.protocol {
+        protocol::TCP | protocol::UDP if !upper.is_fragment => {
+            head::<4>(tail(packet, upper.offset)).copied().map_or(0, u32::from_le_bytes)
+        }
+        _ => 0,
+    };
+    mix_all(ip.addresses(), u64::from(ports) << 8 | u64::from(upper.protocol))
+}
+
+#[inline]
+fn mix_all(addresses: &[u8], seed: u64) -> u64 {
+    let mut hash = mix(seed, 0x9e37_79b9_7f4a_7c15);
+    for word in addresses.as_chunks::<8>().0 {
+        hash = mix(hash ^ u64::from_le_bytes(*word), 0xd6e8_feb8_6659_fd93);
+    }
+    hash
+}
+
+/// Multiplies to 128 bits and folds the halves: every bit of the product reaches the result.
+#[inline]
+pub(crate) fn mix(word: u64, factor: u64) -> u64 {
+    let product = u128::from(word ^ 0xa076_1d64_78bd_642f) * u128::from(factor);
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ipv4::Ipv4Repr;
+    use std::collections::HashSet;
+    use std::net::Ipv4Addr;
+
+    fn packet(fragment: u16, protocol: u8, ports: [u8; 4], last: u8) -> Vec<u8> {
+        let header = Ipv4Repr {
+            traffic_class: 0,
+            total_len: 28,
+            identification: 0,
+            fragment,
+            ttl: 64,
+            protocol,
+            source: Ipv4Addr::new(192, 0, 2, 1),
+            destination: Ipv4Addr::new(198, 51, 100, last),
+        };
+        [header.emit().as_slice(), &ports, &[0; 4]].concat()
+    }
+
+    fn hash(packet: &[u8]) -> u64 {
+        flow_hash(Ip::check(packet, Version::V4).unwrap(), packet)
+    }
+
+    #[test]
+    fn fragments_of_one_packet_share_the_hash() {
+        let first = hash(&packet(ipv4::MF, 17, [1, 2, 3, 4], 1));
+        assert_eq!(first, hash(&packet(ipv4::MF | 5, 17, [9, 9, 9, 9], 1)));
+        assert_eq!(first, hash(&packet(7, 17, [8, 8, 8, 8], 1)));
+        assert_ne!(first, hash(&packet(0, 17, [1, 2, 3, 4], 1)));
+    }
+
+    #[test]
+    fn neighbouring_flows_spread_over_all_bits() {
+        for shift in [0, 14, 28, 44, 50] {
+            let buckets: HashSet<_> =
+                (0..=255u8).map(|port| hash(&packet(0, 6, [0, port, 0, 80], 1)) >> shift & 0x3f).collect();
+            assert!(buckets.len() > 58, "{} of 64 values at bit {shift}", buckets.len());
+        }
+    }
+
+    #[test]
+    fn the_version_is_in_the_first_byte() {
+        assert_eq!(Version::of_packet(&[0x45]), Ok(Version::V4));
+        assert_eq!(Version::of_packet(&[0x6f]), Ok(Version::V6));
+        assert_eq!(Version::of_packet(&[0x50]), Err(DropReason::IpVersion));
+        assert_eq!(Version::of_packet(&[]), Err(DropReason::Truncated));
+    }
+}
