@@ -1,0 +1,182 @@
+//! The configuration: a TOML file read into checked values, and these compiled into tables.
+//!
+//! Reading ends with either a [`Config`], in which every value is in range and every name leads somewhere, or with all
+//! findings at once, each with its line and column. What only shows when several items are put together (two tunnels
+//! alike, a loop) is found by [`Config::compile`], which gives the compiler's findings their places in the file.
+//!
+//! [`document`] knows TOML and nothing of tunnels; [`value`] knows addresses and numbers; each further module reads one
+//! kind of table; [`names`] and [`network`] tie them together.
+
+mod clamp;
+mod document;
+mod names;
+mod neighbor;
+mod network;
+mod not_yet;
+mod port;
+mod profile;
+mod read;
+mod route;
+mod slots;
+mod system;
+mod tunnel;
+mod value;
+mod warning;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use port::{Port, Queues, Rss};
+pub(crate) use slots::Slots;
+pub(crate) use system::{ControlSocket, Hugepages, Idle, System};
+
+use crate::diagnostic::{Diagnostic, Severity};
+use document::{Place, Source};
+use forwarder::table::{Item, Mac, Spec, SpecError, Tables};
+use std::path::Path;
+
+/// A configuration file, read and checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The machine.
+    pub(crate) system: System,
+    /// The control socket.
+    pub(crate) control: ControlSocket,
+    /// The ports, in the order of the file, which is that of `PortId`.
+    pub(crate) ports: Vec<Port>,
+    /// What is odd but taken.
+    pub(crate) warnings: Vec<Diagnostic>,
+    /// Everything that the tables are made from; MAC addresses and slots are not filled in.
+    draft: Spec,
+    source: Source,
+    places: Places,
+}
+
+/// Where the items of the specification stand in the file.
+#[derive(Clone, Debug, Default)]
+struct Places {
+    interfaces: Vec<Place>,
+    neighbors: Vec<Place>,
+    tunnels: Vec<Place>,
+    routes: Vec<Place>,
+    clamps: Vec<Place>,
+}
+
+/// Reads and checks the file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it; a file that cannot be read is one error in line 1.
+pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let file = path.display().to_string();
+    let unreadable = |message: String| Diagnostic {
+        file: file.clone(),
+        line: 1,
+        column: 1,
+        severity: Severity::Error,
+        message,
+        help: None,
+    };
+    let bytes = std::fs::read(path).map_err(|error| vec![unreadable(format!("cannot be read: {error}"))])?;
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&file, text),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
+            let (line, column) = Source::new(&file, text).position(valid);
+            let message = "not a text file (expected UTF-8, found a byte that is not)".to_owned();
+            Err(vec![Diagnostic { line, column, ..unreadable(message) }])
+        }
+    }
+}
+
+/// Reads and checks `text`; `file` is its name in findings.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn parse(file: &str, text: String) -> Result<Config, Vec<Diagnostic>> {
+    read::read(Source::new(file, text))
+}
+
+impl Config {
+    /// The file's name, as it was given.
+    pub(crate) fn file(&self) -> &str {
+        self.source.file()
+    }
+
+    /// The file's text.
+    pub(crate) fn text(&self) -> &str {
+        self.source.text()
+    }
+
+    /// The ports' names, in order.
+    pub(crate) fn port_names(&self) -> Vec<&str> {
+        self.ports.iter().map(|port| port.name.as_str()).collect()
+    }
+
+    /// Ethernet addresses of the ports where no device tells: `02:00:00:00:00:NN`, NN the port's number from 1.
+    pub(crate) fn stand_in_macs(&self) -> Vec<Mac> {
+        let mac = |number: u32| {
+            let [a, b, c, d] = number.to_be_bytes();
+            Mac([2, 0, a, b, c, d])
+        };
+        (1..).map(mac).take(self.ports.len()).collect()
+    }
+
+    /// What the tables are made from. `macs` are the ports' own addresses, in their order; a port's `mac` wins. Tunnels
+    /// count where `slots` says.
+    pub(crate) fn spec(&self, macs: &[Mac], slots: &mut Slots) -> Spec {
+        let mut spec = self.draft.clone();
+        for interface in &mut spec.interfaces {
+            let port = usize::from(interface.port.0);
+            let configured = self.ports.get(port).and_then(|port| port.mac);
+            if let Some(mac) = configured.or(macs.get(port).copied()) {
+                interface.mac = mac;
+            }
+        }
+        for tunnel in &mut spec.tunnels {
+            tunnel.slot = slots.slot(&tunnel.name);
+        }
+        spec
+    }
+
+    /// [`spec`](Self::spec) and the tables made from it.
+    ///
+    /// # Errors
+    /// What the compiler finds, at its places in the file.
+    pub(crate) fn compile(&self, macs: &[Mac], slots: &mut Slots) -> Result<(Spec, Tables), Vec<Diagnostic>> {
+        let spec = self.spec(macs, slots);
+        match Tables::compile(&spec) {
+            Ok(tables) => Ok((spec, tables)),
+            Err(errors) => {
+                let mut findings: Vec<Diagnostic> = errors.into_iter().map(|error| self.locate(error)).collect();
+                findings.sort_by_key(|finding| (finding.line, finding.column));
+                Err(findings)
+            }
+        }
+    }
+
+    /// What is odd about the limits that `tables` derived: a MSS that does not fit its tunnel.
+    pub(crate) fn limit_warnings(&self, tables: &Tables) -> Vec<Diagnostic> {
+        warning::limits(&self.draft, &self.places, tables).into_diagnostics(&self.source)
+    }
+
+    fn locate(&self, error: SpecError) -> Diagnostic {
+        let places = &self.places;
+        let place = match error.item {
+            Item::Interface(id) => places.interfaces.get(usize::from(id.0)),
+            Item::Neighbor(index) => places.neighbors.get(index),
+            Item::Tunnel(id) => places.tunnels.get(id.0 as usize),
+            Item::Route(index) => places.routes.get(index),
+            Item::Clamp(index) => places.clamps.get(index),
+        };
+        let (line, column) = self.source.position(place.map_or(0, |place| place.of(error.key)));
+        let message = match error.item {
+            Item::Tunnel(id) => match self.draft.tunnels.get(id.0 as usize) {
+                Some(tunnel) => format!("tunnel \"{}\": {}", tunnel.name, error.message),
+                None => error.message,
+            },
+            _ => error.message,
+        };
+        Diagnostic { file: self.file().to_owned(), line, column, severity: Severity::Error, message, help: None }
+    }
+}
