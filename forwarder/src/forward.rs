@@ -5,6 +5,7 @@
 //! MSS clamps of what is crossed, and either a neighbour's Ethernet header or a tunnel's image in front. Whatever stops
 //! it on the way ends it with a reason.
 
+use crate::echo;
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{InterfaceId, Port, PortId, Tables, TunnelId, Way};
@@ -46,17 +47,30 @@ pub enum Replaced {
 }
 
 /// What one worker remembers from packet to packet; nothing about any flow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Engine {
+    host: Host,
     identification: u16,
+}
+
+/// Who is behind the box's own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A kernel takes what is for the box.
+    Attached,
+    /// Nobody: pings are answered here, the rest is dropped.
+    Absent,
 }
 
 /// One packet on its way: the tables that decide, and what has happened to it so far.
 struct Journey<'a> {
     tables: &'a Tables,
     stats: &'a TunnelStats,
+    identification: &'a mut u16,
+    host: Host,
     trail: Trail,
     inside: Option<u32>, // slot of the innermost tunnel that it is or was in
+    replaced: Option<Replaced>,
 }
 
 /// An IP packet inside a frame: where it begins, and how it came there.
@@ -76,6 +90,11 @@ enum Arrival {
 }
 
 impl Engine {
+    /// An engine for a box with or without a host behind it.
+    pub fn new(host: Host) -> Self {
+        Engine { host, identification: 0 }
+    }
+
     /// Decides on each frame of a burst that came in by `port`, rewrites it in place, and counts for its tunnels. One
     /// outcome a frame is appended to `outcomes`, in order.
     pub fn forward_burst(
@@ -88,33 +107,40 @@ impl Engine {
     ) {
         let Some(from) = tables.port(port) else { return };
         for frame in frames {
-            let mut journey = Journey { tables, stats, trail: Trail::default(), inside: None };
-            let verdict = journey.run(from, frame, &mut self.identification).unwrap_or_else(|reason| {
-                if let Some(counters) = journey.inside.and_then(|slot| stats.slot(slot)) {
-                    counters.dropped.of(reason).add(1);
-                }
-                Verdict::Drop(reason)
-            });
-            outcomes.push(Outcome { verdict, replaced: None, trail: journey.trail });
+            let mut journey = Journey {
+                tables,
+                stats,
+                identification: &mut self.identification,
+                host: self.host,
+                trail: Trail::default(),
+                inside: None,
+                replaced: None,
+            };
+            let verdict = journey.run(from, frame).unwrap_or_else(|reason| journey.end(reason));
+            outcomes.push(Outcome { verdict, replaced: journey.replaced, trail: journey.trail });
         }
     }
 }
 
 impl Journey<'_> {
-    fn run(
-        &mut self,
-        from: &Port,
-        frame: &mut Frame<'_>,
-        identification: &mut u16,
-    ) -> Result<Verdict, DropReason> {
+    fn run(&mut self, from: &Port, frame: &mut Frame<'_>) -> Result<Verdict, DropReason> {
         let (position, is_group) = match arrive(from, frame.bytes())? {
             Arrival::Ip { position, is_group } => (position, is_group),
-            Arrival::Host(interface) => return Ok(to_host(frame, Ingress::Interface(interface), 0)),
+            Arrival::Host(interface) => return self.to_host(frame, Ingress::Interface(interface), 0),
         };
         match self.open(frame, position, is_group)? {
-            Opened::Forward(position) => self.forward(frame, position, identification),
-            Opened::Host(position) => Ok(to_host(frame, position.ingress, position.offset)),
+            Opened::Forward(position) => self.forward(frame, position),
+            Opened::Host(position) => self.for_the_box(frame, position),
         }
+    }
+
+    /// Counts the packet's end for the tunnel that it was in.
+    #[cold]
+    fn end(&self, reason: DropReason) -> Verdict {
+        if let Some(counters) = self.inside.and_then(|slot| self.stats.slot(slot)) {
+            counters.dropped.of(reason).add(1);
+        }
+        Verdict::Drop(reason)
     }
 
     /// Takes off tunnel after tunnel while the packet is for one of this box. Says where what is left begins, and cuts
@@ -175,12 +201,7 @@ impl Journey<'_> {
 
     /// Routes the packet at `position`, which is not for this box.
     #[inline]
-    fn forward(
-        &mut self,
-        frame: &mut Frame<'_>,
-        at: Position,
-        identification: &mut u16,
-    ) -> Result<Verdict, DropReason> {
+    fn forward(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, DropReason> {
         frame.pop_front(at.offset).ok_or(DropReason::Truncated)?;
         let packet = frame.bytes();
         let ip = match at.version {
@@ -191,6 +212,7 @@ impl Journey<'_> {
         if is_martian_source(source) {
             return Err(DropReason::MartianSource);
         }
+        let is_ours = self.replaced.is_some();
         if scope(destination) == Scope::Never {
             return Err(DropReason::MartianDestination);
         }
@@ -200,7 +222,7 @@ impl Journey<'_> {
         {
             return Err(DropReason::SourceRoute);
         }
-        if ip.ttl() <= 1 {
+        if ip.ttl() <= 1 && !is_ours {
             return Err(DropReason::Ttl);
         }
         let flow = || FlowHash(flow_hash(ip, packet));
@@ -214,7 +236,9 @@ impl Journey<'_> {
                     return Err(DropReason::TooBig);
                 }
                 let syn = mss::syn_offset(ip, packet);
-                lower_ttl(frame, at.version)?;
+                if !is_ours {
+                    lower_ttl(frame, at.version)?;
+                }
                 if let Some(syn) = syn {
                     let leaving = (interface.clamps_out.limit(source, destination), None);
                     self.clamp(frame, syn, at.ingress, (source, destination), leaving);
@@ -231,16 +255,54 @@ impl Journey<'_> {
                 let exit = tunnel.exits.pick(|| flow).ok_or(DropReason::NoRoute)?;
                 let image = exit.as_ref().map_err(|reason| *reason)?;
                 let syn = mss::syn_offset(ip, packet);
-                let inherited = Inherited::new(ip).one_hop_later();
-                lower_ttl(frame, at.version)?;
+                let mut inherited = Inherited::new(ip);
+                if !is_ours {
+                    inherited = inherited.one_hop_later();
+                    lower_ttl(frame, at.version)?;
+                }
                 if let Some(syn) = syn {
                     let leaving = (tunnel.clamps_out.limit(source, destination), Some(*id));
                     self.clamp(frame, syn, at.ingress, (source, destination), leaving);
                 }
-                image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)
+                image.apply(frame, inherited, flow, self.identification, self.stats, &mut self.trail)
             }
         }
         .map(Verdict::Send)
+    }
+
+    /// A packet for one of the box's addresses that no tunnel takes: a ping is answered, the rest is the host's.
+    #[cold]
+    fn for_the_box(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, DropReason> {
+        let destination = Ip::check(tail(frame.bytes(), at.offset), at.version)?.destination();
+        let local = self.tables.local(destination);
+        let answers = local.is_some_and(|local| local.answers_echo || self.host == Host::Absent);
+        if !answers || !echo::answer(frame, at.offset, at.version)? {
+            return self.to_host(frame, at.ingress, at.offset);
+        }
+        self.replaced = Some(Replaced::Consumed);
+        self.inside = None;
+        self.forward(frame, Position { offset: 0, ..at })
+    }
+
+    /// Makes the frame what the host is given: an Ethernet frame without tag, or the packet that came out of a tunnel.
+    #[cold]
+    fn to_host(&self, frame: &mut Frame<'_>, ingress: Ingress, offset: usize) -> Result<Verdict, DropReason> {
+        if self.host == Host::Absent {
+            return Err(DropReason::NoKernel);
+        }
+        match ingress {
+            Ingress::Tunnel(_) => frame.pop_front(offset).ok_or(DropReason::Truncated)?,
+            Ingress::Interface(_) => {
+                let header = Ethernet::new(frame.bytes())?;
+                if header.ethertype() == ethertype::VLAN
+                    && let Some(addresses) = frame.bytes().first_chunk::<12>().copied()
+                {
+                    frame.pop_front(Vlan::LEN).ok_or(DropReason::Truncated)?;
+                    *at_mut(frame.bytes_mut(), 0)? = addresses;
+                }
+            }
+        }
+        Ok(Verdict::Kernel(ingress))
     }
 
     /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and the
@@ -314,27 +376,6 @@ fn arrive(port: &Port, frame: &[u8]) -> Result<Arrival, DropReason> {
     };
     let position = Position { offset, version, ingress: Ingress::Interface(interface) };
     Ok(Arrival::Ip { position, is_group })
-}
-
-/// Makes the frame what the host is given: an Ethernet frame without tag, or the packet that came out of a tunnel.
-#[cold]
-fn to_host(frame: &mut Frame<'_>, ingress: Ingress, offset: usize) -> Verdict {
-    match ingress {
-        Ingress::Tunnel(_) => {
-            frame.pop_front(offset);
-        }
-        Ingress::Interface(_) => {
-            let is_tagged =
-                Ethernet::new(frame.bytes()).is_ok_and(|header| header.ethertype() == ethertype::VLAN);
-            if is_tagged && let Some(addresses) = frame.bytes().first_chunk::<12>().copied() {
-                frame.pop_front(Vlan::LEN);
-                if let Ok(front) = at_mut(frame.bytes_mut(), 0) {
-                    *front = addresses;
-                }
-            }
-        }
-    }
-    Verdict::Kernel(ingress)
 }
 
 #[inline]

@@ -23,6 +23,7 @@ pub mod table;
 
 pub mod verdict;
 
+pub mod echo;
 pub mod forward;
 
 pub mod publish;

@@ -99,6 +99,7 @@ drop_reasons! {
     Headroom = "headroom": "The buffer has no room for the headers to put in front.";
 
     // The host and the device.
+    IcmpChecksum = "icmp_checksum": "A ping for the box itself came with a wrong ICMP checksum.";
     NoKernel = "no_kernel": "For the box itself, and no kernel is attached.";
     TxFull = "tx_full": "The device's transmit queue took no more packets.";
 }

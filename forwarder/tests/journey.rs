@@ -155,7 +155,7 @@ fn class_of(packet: &[u8]) -> u8 {
 
 proptest! {
     // A failing case is printed whole, so no file of seeds is kept.
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_one_end_sends_the_other_takes_out_unchanged(spec in any_tunnel("t", 0), inner in any_inner()) {

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 /// What one of the box's addresses takes in; nothing of it for an address that is no tunnel's `local`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Local {
+    /// Pings are answered here even where a host is attached: the address is a tunnel's.
+    pub answers_echo: bool,
     /// Some tunnel takes GRE directly on IP.
     pub gre: bool,
     /// Some tunnel takes IP directly on IP.

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
-use forwarder::forward::{Engine, Outcome, Outcomes};
+use forwarder::forward::{Engine, Host, Outcome, Outcomes};
 use forwarder::frame::{Frame, HEADROOM};
 use forwarder::stats::TunnelStats;
 use forwarder::table::*;
@@ -153,7 +153,7 @@ impl Gateway {
         let tables = Tables::compile(spec).unwrap_or_else(|errors| panic!("{errors:?}"));
         let mut stats = TunnelStats::default();
         stats.grow(spec.tunnels.len() + 1);
-        Gateway { tables, stats, engine: Engine::default() }
+        Gateway { tables, stats, engine: Engine::new(Host::Attached) }
     }
 
     /// What becomes of one frame, and what the frame is afterwards.
