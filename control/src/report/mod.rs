@@ -1,0 +1,33 @@
+//! What the daemon and `replay` report: counters and latency, merged over the workers and rendered.
+
+pub(crate) mod counters;
+#[cfg(feature = "dpdk")]
+pub(crate) mod inventory;
+#[cfg(feature = "dpdk")]
+pub(crate) mod latency;
+#[cfg(feature = "dpdk")]
+pub(crate) mod load;
+pub(crate) mod people;
+mod table;
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Writes what was asked for to stdout. A reader that has seen enough (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format_args!("culvert: cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes a line for people to stderr; where nobody listens there is nobody to tell.
+pub(crate) fn say(line: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
