@@ -28,7 +28,7 @@ mod tests;
 
 pub(crate) use port::{Port, Queues, Rss};
 pub(crate) use slots::Slots;
-pub(crate) use system::{ControlSocket, Hugepages, Idle, System};
+pub(crate) use system::{ControlSocket, DEFAULT_SOCKET, Hugepages, Idle, System};
 
 use crate::diagnostic::{Diagnostic, Severity};
 use document::{Place, Source};
@@ -81,7 +81,8 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
         Ok(text) => parse(&file, text),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
+            let text =
+                String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
             let (line, column) = Source::new(&file, text).position(valid);
             let message = "not a text file (expected UTF-8, found a byte that is not)".to_owned();
             Err(vec![Diagnostic { line, column, ..unreadable(message) }])
@@ -111,6 +112,11 @@ impl Config {
     /// The ports' names, in order.
     pub(crate) fn port_names(&self) -> Vec<&str> {
         self.ports.iter().map(|port| port.name.as_str()).collect()
+    }
+
+    /// How many tunnels and routes there are.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.draft.tunnels.len(), self.draft.routes.len())
     }
 
     /// Ethernet addresses of the ports where no device tells: `02:00:00:00:00:NN`, NN the port's number from 1.
@@ -148,7 +154,8 @@ impl Config {
         match Tables::compile(&spec) {
             Ok(tables) => Ok((spec, tables)),
             Err(errors) => {
-                let mut findings: Vec<Diagnostic> = errors.into_iter().map(|error| self.locate(error)).collect();
+                let mut findings: Vec<Diagnostic> =
+                    errors.into_iter().map(|error| self.locate(error)).collect();
                 findings.sort_by_key(|finding| (finding.line, finding.column));
                 Err(findings)
             }
@@ -177,6 +184,13 @@ impl Config {
             },
             _ => error.message,
         };
-        Diagnostic { file: self.file().to_owned(), line, column, severity: Severity::Error, message, help: None }
+        Diagnostic {
+            file: self.file().to_owned(),
+            line,
+            column,
+            severity: Severity::Error,
+            message,
+            help: None,
+        }
     }
 }

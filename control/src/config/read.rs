@@ -1,0 +1,87 @@
+//! A file's text into a [`Config`]: tables in the order in which they refer to each other, whatever their order in the
+//! file.
+
+use super::document::{Findings, Source, Table};
+use super::names::Names;
+use super::network::on_link;
+use super::port::Ports;
+use super::route::Routes;
+use super::{Config, Places, clamp, neighbor, system, tunnel, warning};
+use crate::diagnostic::{Diagnostic, Severity};
+use forwarder::table::{PortId, Spec, TunnelId};
+use toml::de::DeTable;
+
+/// Reads and checks everything.
+pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let text = source.text().to_owned();
+    let (document, syntax_errors) = DeTable::parse_recoverable(&text);
+    for error in &syntax_errors {
+        findings.error(
+            error.span().map_or(0, |span| span.start),
+            format!("syntax: {}", one_line(error.message())),
+        );
+    }
+    let mut root = Table::new(document.get_ref(), "the file", 0);
+    let mut spec = Spec::default();
+    let mut places = Places::default();
+    let mut names = Names::default();
+    let system = system::read_system(&mut root, &mut findings);
+    let control = system::read_control(&mut root, &mut findings);
+    system::read_host(&mut root, &mut findings);
+
+    let errors_before = findings.errors();
+    let tables = root.tables("port", "[[port]]", &mut findings);
+    let mut reader = Ports::new(&source, &mut names, &mut spec, &mut places.interfaces);
+    let read_port = |(id, table)| reader.read(PortId(id), table, &mut findings);
+    let ports: Vec<_> = (0..u16::MAX).zip(tables).map(read_port).collect();
+    if ports.is_empty() {
+        findings.error(0, "no [[port]] (expected at least one, found none)").absence();
+    }
+    if spec.interfaces.len() > usize::from(u16::MAX) {
+        let message = format!("{} ports and VLANs (expected at most {})", spec.interfaces.len(), u16::MAX);
+        findings.error(0, message);
+    }
+
+    let tables = root.tables("tunnel", "[[tunnel]]", &mut findings);
+    let count = tables.len();
+    for (id, table) in (0..u32::MAX).zip(tables) {
+        let (tunnel, place) = tunnel::read(TunnelId(id), count, table, &mut names, &source, &mut findings);
+        spec.tunnels.push(tunnel);
+        places.tunnels.push(place);
+    }
+    // An address that could not be read leaves gateways on its network without one; saying so would mislead.
+    let knows_networks = findings.errors() == errors_before;
+
+    let tables = root.tables("route", "[[route]]", &mut findings);
+    let reader = Routes::new(&spec, &names, knows_networks);
+    let routes: Vec<_> = tables.into_iter().filter_map(|table| reader.read(table, &mut findings)).collect();
+    (spec.routes, places.routes) = routes.into_iter().unzip();
+
+    let tables = root.tables("neighbor", "[[neighbor]]", &mut findings);
+    let on_link = on_link(&spec);
+    places.neighbors =
+        neighbor::read(tables, &names, &on_link, knows_networks, &mut spec, &source, &mut findings);
+
+    let tables = root.tables("mss_clamp", "[[mss_clamp]]", &mut findings);
+    let clamps: Vec<_> =
+        tables.into_iter().filter_map(|table| clamp::read(table, &names, &mut findings)).collect();
+    (spec.clamps, places.clamps) = clamps.into_iter().unzip();
+
+    root.finish(&mut findings);
+    if !syntax_errors.is_empty() {
+        findings.forget_absences();
+    }
+    if findings.errors() > 0 {
+        return Err(findings.into_diagnostics(&source));
+    }
+    warning::add(&spec, &places, &source, &mut findings);
+    let warnings = findings.into_diagnostics(&source);
+    debug_assert!(warnings.iter().all(|finding| finding.severity == Severity::Warning));
+    Ok(Config { system, control, ports, warnings, draft: spec, source, places })
+}
+
+/// The parser's words without line breaks.
+fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+}
