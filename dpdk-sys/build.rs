@@ -13,9 +13,9 @@ use std::process::Command;
 const FUNCTIONS: &[&str] = &[
     "culvert_.*",
     "rte_dev_probe",
+    "rte_dev_remove",
     "rte_eal_cleanup",
     "rte_eal_init",
-    "rte_eth_allmulticast_enable",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
     "rte_eth_dev_close",
     "rte_eth_dev_configure",

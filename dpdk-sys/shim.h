@@ -32,7 +32,6 @@ bool culvert_link(uint16_t port, bool *up, uint32_t *mbps, bool *full_duplex);
 static const size_t CULVERT_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr);
 static const size_t CULVERT_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off);
 static const size_t CULVERT_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs);
-static const size_t CULVERT_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags);
 static const size_t CULVERT_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len);
 static const size_t CULVERT_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len);
 static const size_t CULVERT_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len);

@@ -47,7 +47,6 @@ mod tests {
             CULVERT_MBUF_BUF_ADDR,
             CULVERT_MBUF_DATA_OFF,
             CULVERT_MBUF_NB_SEGS,
-            CULVERT_MBUF_OL_FLAGS,
             CULVERT_MBUF_PKT_LEN,
             CULVERT_MBUF_DATA_LEN,
             CULVERT_MBUF_BUF_LEN,

@@ -171,6 +171,13 @@ impl Trail {
         let _ = self.into.try_push(slot);
     }
 
+    /// The tunnel in which the packet is by now, innermost first: the first that it went into, else the last that it
+    /// came out of.
+    #[inline]
+    pub fn innermost(&self) -> Option<u32> {
+        self.into.first().or(self.out_of.last()).copied()
+    }
+
     /// Whether the packet crossed no tunnel.
     #[inline]
     pub fn is_transit(&self) -> bool {

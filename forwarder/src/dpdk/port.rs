@@ -1,10 +1,16 @@
 //! A port: one device, set up, started, and handed to the workers queue by queue.
 
-use super::{DpdkError, Eal};
+use super::Eal;
+use super::device::{DESCRIPTORS, Device, Plan};
+use super::error::DpdkError;
+use super::pool::PoolSize;
+use super::queue::{RxQueue, TxBuffer};
 use crate::table::{Mac, PortId};
+use dpdk_sys::{CULVERT_SPEED_UNKNOWN, culvert_link, rte_eth_stats, rte_eth_stats_get};
+use std::sync::Arc;
 
 /// What the configuration says about a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortOptions {
     /// Its name in the configuration, for errors.
     pub name: String,
@@ -49,6 +55,10 @@ pub enum Rss {
 pub struct Port {
     id: PortId,
     mac: Mac,
+    plan: Plan,
+    queues: Vec<Option<Queues>>,
+    description: String,
+    device: Arc<Device>,
 }
 
 /// One worker's share of a port.
@@ -56,6 +66,11 @@ pub struct Port {
 pub struct Queues {
     /// The port's position in the configuration.
     pub port: PortId,
+    /// Receive queues to poll: queue q is worker q's, of further ones every worker takes its share in turn. None where
+    /// the port has fewer receive queues than there are workers.
+    pub rx: Vec<RxQueue>,
+    /// The transmit queue.
+    pub tx: TxBuffer,
 }
 
 /// What a device counted since it was opened.
@@ -97,8 +112,43 @@ impl Port {
     /// # Errors
     /// [`DpdkError`] with the first port that cannot be set up as asked; the others are closed again.
     pub fn open_all(eal: &Eal, workers: usize, ports: &[PortOptions]) -> Result<Vec<Port>, DpdkError> {
-        let _ = (eal, workers, ports);
-        Ok(Vec::new())
+        refuse_doubles(ports)?;
+        let mut planned = Vec::with_capacity(ports.len());
+        for options in ports {
+            let device = Device::open(eal, options)?;
+            let plan = device.plan(options, workers)?;
+            planned.push((options, device, plan));
+        }
+        let descriptors = planned.iter().map(|(_, _, plan)| plan.descriptors()).sum();
+        let size = PoolSize::new(largest_mtu(ports), descriptors, workers);
+        let opened = planned.into_iter().enumerate();
+        opened
+            .map(|(index, (options, device, plan))| Port::start(index, options, device, plan, size))
+            .collect()
+    }
+
+    fn start(
+        index: usize,
+        options: &PortOptions,
+        mut device: Device,
+        plan: Plan,
+        size: PoolSize,
+    ) -> Result<Port, DpdkError> {
+        let pool = device.eal().pool(device.socket(), size)?;
+        let mac = device.start(options, &plan, &pool)?;
+        let description = format!("{} ({})", device.driver(), options.device);
+        let id = PortId(index as u16);
+        let device = Arc::new(device);
+        let share = |worker: u16| {
+            let own = (worker..plan.rx_queues).step_by(usize::from(plan.tx_queues));
+            Queues {
+                port: id,
+                rx: own.map(|queue| RxQueue::new(device.clone(), queue)).collect(),
+                tx: TxBuffer::new(device.clone(), worker, pool.clone()),
+            }
+        };
+        let queues = (0..plan.tx_queues).map(|worker| Some(share(worker))).collect();
+        Ok(Port { id, mac, plan, queues, description, device })
     }
 
     /// Its position in the configuration.
@@ -112,29 +162,124 @@ impl Port {
     }
 
     /// What it is, for people: the driver's name and the device string.
-    pub fn description(&self) -> String {
-        String::new()
+    pub fn description(&self) -> &str {
+        &self.description
     }
 
     /// The number of receive queues.
     pub fn rx_queues(&self) -> usize {
-        0
+        usize::from(self.plan.rx_queues)
     }
 
-    /// What the device counted.
+    /// What the device counted; zeros where it does not count.
     pub fn stats(&self) -> PortStats {
-        PortStats::default()
+        let mut raw = rte_eth_stats::default();
+        // SAFETY: the device is open, and the structure is ours to be written.
+        let code = unsafe { rte_eth_stats_get(self.device.id(), &mut raw) };
+        if code != 0 {
+            return PortStats::default();
+        }
+        PortStats {
+            rx_packets: raw.ipackets,
+            rx_bytes: raw.ibytes,
+            rx_missed: raw.imissed,
+            rx_errors: raw.ierrors,
+            rx_no_buffer: raw.rx_nombuf,
+            tx_packets: raw.opackets,
+            tx_bytes: raw.obytes,
+            tx_errors: raw.oerrors,
+        }
     }
 
-    /// The link's state, without waiting for it.
+    /// The link's state, without waiting for it; down where the device does not say.
     pub fn link(&self) -> Link {
-        Link::default()
+        let (mut up, mut mbps, mut full_duplex) = (false, 0, false);
+        // SAFETY: the device is open, and the three values are ours to be written.
+        let known = unsafe { culvert_link(self.device.id(), &mut up, &mut mbps, &mut full_duplex) };
+        if !known {
+            return Link::default();
+        }
+        Link { up, mbps: Some(mbps).filter(|mbps| ![0, CULVERT_SPEED_UNKNOWN].contains(mbps)), full_duplex }
     }
 
     /// The queues of the worker at this position of `worker_cores`; `None` where they are taken or there is no such
     /// worker.
     pub fn take_queues(&mut self, worker: usize) -> Option<Queues> {
-        let _ = worker;
-        None
+        self.queues.get_mut(worker)?.take()
+    }
+}
+
+/// The pool that `ports` will need where their devices have as many queues and descriptors as are asked for.
+pub(crate) fn expected_pool(ports: &[PortOptions], workers: usize) -> PoolSize {
+    let queues = ports.iter().map(|port| match port.rx_queues {
+        RxQueues::Auto => workers * 2,
+        RxQueues::Exactly(count) => usize::from(count) + workers,
+    });
+    let descriptors = queues.sum::<usize>().saturating_mul(usize::from(DESCRIPTORS));
+    PoolSize::new(largest_mtu(ports), u32::try_from(descriptors).unwrap_or(u32::MAX), workers)
+}
+
+/// A device string's PCI address with its domain, `0000:3b:00.0`, and what follows it; `None` for other devices.
+pub(crate) fn pci_address(device: &str) -> Option<String> {
+    let (address, arguments) = match device.split_once(',') {
+        Some((address, arguments)) => (address, format!(",{arguments}")),
+        None => (device, String::new()),
+    };
+    let hex =
+        |part: &str, digits: usize| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (bus, function) = address.rsplit_once('.')?;
+    let parts: Vec<&str> = bus.split(':').collect();
+    let domain = match parts.as_slice() {
+        [domain, bus, slot] if hex(domain, 4) && hex(bus, 2) && hex(slot, 2) => "",
+        [bus, slot] if hex(bus, 2) && hex(slot, 2) => "0000:",
+        _ => return None,
+    };
+    hex(function, 1).then(|| format!("{domain}{address}{arguments}"))
+}
+
+fn largest_mtu(ports: &[PortOptions]) -> u16 {
+    ports.iter().map(|port| port.mtu).max().unwrap_or_default()
+}
+
+/// DPDK would open one device for two ports, whose queues would then have two users each.
+fn refuse_doubles(ports: &[PortOptions]) -> Result<(), DpdkError> {
+    let name = |port: &PortOptions| {
+        let device = pci_address(&port.device).unwrap_or_else(|| port.device.clone());
+        device.split(',').next().unwrap_or_default().to_ascii_lowercase()
+    };
+    for (index, port) in ports.iter().enumerate() {
+        if let Some(other) = ports.iter().take(index).find(|other| name(other) == name(port)) {
+            let (port, device, other) = (port.name.clone(), port.device.clone(), other.name.clone());
+            return Err(DpdkError::SameDevice { port, device, other });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_told_from_virtual_devices() {
+        assert_eq!(pci_address("0000:3b:00.0").as_deref(), Some("0000:3b:00.0"));
+        assert_eq!(pci_address("3b:00.1").as_deref(), Some("0000:3b:00.1"));
+        assert_eq!(pci_address("3b:00.1,a=1").as_deref(), Some("0000:3b:00.1,a=1"));
+        for other in ["net_tap0,iface=bh0", "net_pcap0,rx_pcap=a.b", "3b:00", "", "zz:00.0"] {
+            assert_eq!(pci_address(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn one_device_for_two_ports_is_refused_by_name() {
+        let port = |name: &str, device: &str| PortOptions {
+            name: name.to_owned(),
+            device: device.to_owned(),
+            ..PortOptions::default()
+        };
+        let error =
+            refuse_doubles(&[port("a", "net_tap0,iface=x"), port("b", "net_tap0,iface=y")]).unwrap_err();
+        assert_eq!(error.to_string(), "port b: device \"net_tap0,iface=y\" is port a's already");
+        assert_eq!(refuse_doubles(&[port("a", "net_tap0"), port("b", "net_tap1")]), Ok(()));
     }
 }

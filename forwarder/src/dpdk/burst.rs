@@ -1,0 +1,114 @@
+//! The packets in a worker's hand: received together, decided on together, and gone together.
+//!
+//! A [`Burst`] is the only owner of its packets between the receive call and [`settle`](Burst::settle); what was not
+//! settled goes back to the pool when it is dropped.
+
+use super::Eal;
+use super::mbuf::{self, Mbuf};
+use super::queue::{RxQueue, TxBuffer};
+use crate::forward::BURST;
+use crate::frame::Frame;
+use crate::hint::prefetch;
+use crate::table::PortId;
+use arrayvec::ArrayVec;
+
+/// Frames of one burst.
+pub type Frames<'a> = ArrayVec<Frame<'a>, BURST>;
+
+/// Where each packet of a burst begins in its buffer, and its length: what its [`Frame`] became.
+pub type Extents = ArrayVec<(usize, usize), BURST>;
+
+/// Up to [`BURST`] packets.
+#[derive(Debug)]
+pub struct Burst {
+    mbufs: ArrayVec<Mbuf, BURST>,
+    // The buffers' pools live as long as this.
+    _eal: Eal,
+}
+
+impl Burst {
+    /// An empty one.
+    pub fn new(eal: &Eal) -> Burst {
+        Burst { mbufs: ArrayVec::new(), _eal: eal.clone() }
+    }
+
+    /// Packets in it.
+    pub fn len(&self) -> usize {
+        self.mbufs.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mbufs.is_empty()
+    }
+
+    /// Takes what `rx` has, up to [`BURST`] packets; any that were left from before are freed. Returns how many packets
+    /// came in several buffers: these are freed, and not among those that [`frames`](Self::frames) shows.
+    #[inline]
+    pub fn receive(&mut self, rx: &mut RxQueue) -> u64 {
+        mbuf::free(&mut self.mbufs);
+        rx.receive(&mut self.mbufs);
+        for mbuf in &self.mbufs {
+            prefetch(mbuf.address());
+        }
+        let mut chained = false;
+        for mbuf in &self.mbufs {
+            prefetch(mbuf.start());
+            chained |= mbuf.segments() != 1;
+        }
+        if chained { self.refuse_chained() } else { 0 }
+    }
+
+    /// The packets, each over its whole buffer.
+    #[inline]
+    pub fn frames(&mut self) -> Frames<'_> {
+        self.mbufs.iter_mut().map(Mbuf::frame).collect()
+    }
+
+    /// Empties the burst: writes each packet's extent back, stages it where `destination` names a port that `tx` has, at
+    /// that port's position, with its own position as tag, and frees it otherwise. A packet without extent, or with one
+    /// that is not within its buffer, is freed as well. Returns how many had a destination and were freed all the same.
+    #[inline]
+    pub fn settle(
+        &mut self,
+        extents: &Extents,
+        mut destination: impl FnMut(usize) -> Option<PortId>,
+        tx: &mut [TxBuffer],
+    ) -> u64 {
+        let mut freed: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        let mut lost = 0;
+        for (index, mut mbuf) in self.mbufs.drain(..).enumerate() {
+            let Some(port) = destination(index) else {
+                freed.push(mbuf);
+                continue;
+            };
+            let resized = extents.get(index).and_then(|(start, len)| mbuf.resize(*start, *len));
+            let staged = match (resized, tx.get_mut(usize::from(port.0))) {
+                (Some(()), Some(tx)) => tx.stage(mbuf, index as u8),
+                _ => Err(mbuf),
+            };
+            if let Err(mbuf) = staged {
+                freed.push(mbuf);
+                lost += 1;
+            }
+        }
+        mbuf::free(&mut freed);
+        lost
+    }
+
+    #[cold]
+    fn refuse_chained(&mut self) -> u64 {
+        let (whole, mut chained): (ArrayVec<Mbuf, BURST>, ArrayVec<Mbuf, BURST>) =
+            self.mbufs.drain(..).partition(|mbuf| mbuf.segments() == 1);
+        self.mbufs = whole;
+        let count = chained.len() as u64;
+        mbuf::free(&mut chained);
+        count
+    }
+}
+
+impl Drop for Burst {
+    fn drop(&mut self) {
+        mbuf::free(&mut self.mbufs);
+    }
+}

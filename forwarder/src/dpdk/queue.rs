@@ -1,0 +1,139 @@
+//! One worker's ends of a device: a receive queue, and a transmit queue with the packets staged for it.
+//!
+//! Each has one owner, which is what DPDK asks of a queue: no two threads in it at a time.
+
+use super::device::Device;
+use super::mbuf::{self, Mbuf};
+use super::pool::Pool;
+use crate::forward::BURST;
+use crate::frame::HEADROOM;
+use arrayvec::ArrayVec;
+use dpdk_sys::{culvert_mbuf_alloc_bulk, culvert_rx_burst, culvert_tx_burst};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A receive queue.
+#[derive(Debug)]
+pub struct RxQueue {
+    device: Arc<Device>,
+    queue: u16,
+    one_thread: PhantomData<Cell<()>>,
+}
+
+/// A transmit queue and what is staged for it, at most one burst.
+#[derive(Debug)]
+pub struct TxBuffer {
+    staged: ArrayVec<Mbuf, BURST>,
+    tags: ArrayVec<u8, BURST>,
+    queue: u16,
+    // Before the device, and so let go before the environment, which holds the pool as well, may end.
+    pool: Arc<Pool>,
+    device: Arc<Device>,
+}
+
+/// What a device made of the packets that were staged for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Packets that it took.
+    pub taken: u64,
+    /// Packets that it refused; they are freed.
+    pub refused: u64,
+}
+
+impl RxQueue {
+    /// The queue of this number; the caller makes it once.
+    pub(crate) fn new(device: Arc<Device>, queue: u16) -> Self {
+        RxQueue { device, queue, one_thread: PhantomData }
+    }
+
+    /// Fills `mbufs`, which is empty, with what the device has.
+    #[inline]
+    pub(crate) fn receive(&mut self, mbufs: &mut ArrayVec<Mbuf, BURST>) {
+        let room = mbufs.as_mut_ptr();
+        // SAFETY: the device is started and this is the queue's one user; there is room for BURST pointers.
+        let count = unsafe { culvert_rx_burst(self.device.id(), self.queue, room.cast(), BURST as u16) };
+        // SAFETY: the device wrote `count` pointers, none null, at most BURST, and gave their buffers away.
+        unsafe { mbufs.set_len(usize::from(count)) };
+    }
+}
+
+impl TxBuffer {
+    /// The queue of this number, which takes packets made here from `pool`; the caller makes it once.
+    pub(crate) fn new(device: Arc<Device>, queue: u16, pool: Arc<Pool>) -> Self {
+        TxBuffer { staged: ArrayVec::new(), tags: ArrayVec::new(), device, pool, queue }
+    }
+
+    /// Stages a packet; `tag` comes back from [`flush`](Self::flush) where the device takes it. Gives the packet back
+    /// where a whole burst is staged already.
+    #[inline]
+    pub(crate) fn stage(&mut self, mbuf: Mbuf, tag: u8) -> Result<(), Mbuf> {
+        self.staged.try_push(mbuf).map_err(|full| full.element())?;
+        // As many tags as packets, so there is room.
+        let _ = self.tags.try_push(tag);
+        Ok(())
+    }
+
+    /// Stages a packet made here, with `bytes` complete from the Ethernet header on. `false` where no buffer is free, a
+    /// whole burst is staged already or the packet is longer than a buffer.
+    pub fn originate(&mut self, bytes: &[u8], tag: u8) -> bool {
+        let mut fresh: ArrayVec<Mbuf, 1> = ArrayVec::new();
+        // SAFETY: the pool lives as long as the device's `Eal`; there is room for the one pointer.
+        let code = unsafe { culvert_mbuf_alloc_bulk(self.pool.raw().as_ptr(), fresh.as_mut_ptr().cast(), 1) };
+        if code != 0 {
+            return false;
+        }
+        // SAFETY: on success the one pointer is written, and its buffer is ours.
+        unsafe { fresh.set_len(1) };
+        let fits = fresh.first_mut().is_some_and(|mbuf| fill(mbuf, bytes).is_some());
+        if fits && let Some(mbuf) = fresh.pop() {
+            match self.stage(mbuf, tag) {
+                Ok(()) => return true,
+                Err(mbuf) => fresh.push(mbuf),
+            }
+        }
+        mbuf::free(&mut fresh);
+        false
+    }
+
+    /// Packets staged.
+    pub fn len(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Whether none is staged.
+    pub fn is_empty(&self) -> bool {
+        self.staged.is_empty()
+    }
+
+    /// Hands what is staged to the device, once; names the tag of each packet that it took, and frees the others.
+    #[inline]
+    pub fn flush(&mut self, mut taken: impl FnMut(u8)) -> Flushed {
+        if self.staged.is_empty() {
+            return Flushed::default();
+        }
+        let (staged, queue) = (self.staged.len(), self.queue);
+        let packets = self.staged.as_mut_ptr().cast();
+        // SAFETY: the device is started, this is the queue's one user, and the vector holds `staged` owned buffers.
+        let count = unsafe { culvert_tx_burst(self.device.id(), queue, packets, staged as u16) };
+        let count = usize::from(count).min(staged);
+        // Those in front belong to the device from here on. An `Mbuf` gives nothing back when it is dropped.
+        self.staged.drain(..count);
+        mbuf::free(&mut self.staged);
+        self.tags.drain(..).take(count).for_each(&mut taken);
+        Flushed { taken: count as u64, refused: (staged - count) as u64 }
+    }
+}
+
+impl Drop for TxBuffer {
+    fn drop(&mut self) {
+        mbuf::free(&mut self.staged);
+    }
+}
+
+/// Makes `bytes` the packet in a fresh buffer.
+fn fill(mbuf: &mut Mbuf, bytes: &[u8]) -> Option<()> {
+    mbuf.resize(HEADROOM, bytes.len())?;
+    mbuf.frame().bytes_mut().copy_from_slice(bytes);
+    Some(())
+}

@@ -1,0 +1,292 @@
+//! The poll loop: what a worker does on its own thread, burst after burst.
+
+use super::{Idle, Stopped, WorkerError, WorkerSetup};
+use crate::dpdk::{Burst, Eal, Extents, Registration, RxQueue, TxBuffer};
+use crate::forward::{BURST, Engine, Host, Outcome, Outcomes, Replaced};
+use crate::frame::Frame;
+use crate::hint::tsc;
+use crate::publish::Subscriber;
+use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
+use crate::table::{Generation, PortId};
+use crate::verdict::{DropReason, Verdict};
+use arrayvec::ArrayVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+/// Rounds of polls between two looks for an empty set of histograms, while packets come without pause.
+const ROUNDS_PER_EXCHANGE: u32 = 256;
+
+/// Empty rounds of polls before the first sleep.
+const ROUNDS_BEFORE_SLEEP: u32 = 4_096;
+
+/// The longest sleep. Linux adds its timer slack, 50 µs where nobody changed it.
+const LONGEST_SLEEP: Duration = Duration::from_micros(50);
+
+/// The worker on its own thread.
+pub(super) struct Poller {
+    index: usize,
+    core: usize,
+    rx: Vec<(PortId, RxQueue)>,
+    tx: Vec<TxBuffer>,
+    burst: Burst,
+    engine: Engine,
+    outcomes: Outcomes,
+    sent: ArrayVec<u8, BURST>,
+    subscriber: Subscriber<Generation>,
+    no_stats: TunnelStats,
+    counters: Arc<WorkerCounters>,
+    load: Arc<WorkerLoad>,
+    latency: LatencyRecorder,
+    clock: Clock,
+    idle: Idle,
+    stop: Arc<AtomicBool>,
+    eal: Eal,
+}
+
+impl Poller {
+    /// A worker of these pieces, not on its core yet.
+    pub(super) fn new(setup: WorkerSetup) -> Poller {
+        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        for queues in setup.queues {
+            rx.extend(queues.rx.into_iter().map(|queue| (queues.port, queue)));
+            tx.push(queues.tx);
+        }
+        Poller {
+            index: setup.index,
+            core: setup.core,
+            rx,
+            tx,
+            burst: Burst::new(&setup.eal),
+            engine: Engine::new(Host::Absent),
+            outcomes: Outcomes::new(),
+            sent: ArrayVec::new(),
+            subscriber: setup.subscriber,
+            no_stats: TunnelStats::default(),
+            counters: setup.counters,
+            load: setup.load,
+            latency: setup.latency,
+            clock: Clock::new(setup.eal.tsc_hz()),
+            idle: setup.idle,
+            stop: setup.stop,
+            eal: setup.eal,
+        }
+    }
+
+    /// Takes the core, says so or why not by `report`, and polls until it is told to stop.
+    pub(super) fn run(mut self, report: &SyncSender<Result<(), WorkerError>>) -> Stopped {
+        match self.take_core() {
+            Ok(_registration) => {
+                // The control thread waits for it; where it is gone the program is ending.
+                let _ = report.send(Ok(()));
+                self.poll_until_stopped();
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+            }
+        }
+        Stopped { subscriber: self.subscriber, latency: self.latency, _queues: (self.rx, self.tx) }
+    }
+
+    fn take_core(&self) -> Result<Registration, WorkerError> {
+        let core = self.core;
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+            return Err(WorkerError::Pin { core });
+        }
+        Registration::of_this_thread(&self.eal).map_err(|reason| WorkerError::Register { core, reason })
+    }
+
+    fn poll_until_stopped(&mut self) {
+        let (mut idle_rounds, mut rounds) = (0u32, 0u32);
+        let mut before = tsc();
+        self.load.generation.set(self.subscriber.current().number);
+        while !self.stop.load(Ordering::Relaxed) {
+            let changed = self.subscriber.refresh();
+            if changed {
+                self.load.generation.set(self.subscriber.current().number);
+            }
+            let mut found = 0;
+            for queue in 0..self.rx.len() {
+                let packets = self.poll(queue);
+                let after = tsc();
+                self.count_poll(packets, after.wrapping_sub(before));
+                before = after;
+                found += packets;
+            }
+            rounds = rounds.wrapping_add(1);
+            idle_rounds = if found == 0 { idle_rounds.saturating_add(1) } else { 0 };
+            if changed || found == 0 || rounds.is_multiple_of(ROUNDS_PER_EXCHANGE) {
+                self.latency.exchange();
+            }
+            if found == 0 {
+                self.rest(idle_rounds);
+                // Neither a rest nor what else is done between two rounds belongs to the next poll.
+                let after = tsc();
+                self.load.total_cycles.add(after.wrapping_sub(before));
+                before = after;
+            }
+        }
+    }
+
+    /// Leaves the core to others where nothing came for a while and the configuration says so, or nothing ever comes.
+    fn rest(&self, idle_rounds: u32) {
+        let micros = u64::from(idle_rounds.saturating_sub(ROUNDS_BEFORE_SLEEP));
+        if self.idle == Idle::Sleep && micros > 0 {
+            thread::sleep(LONGEST_SLEEP.min(Duration::from_micros(micros)));
+        } else if self.rx.is_empty() {
+            thread::sleep(LONGEST_SLEEP);
+        }
+    }
+
+    /// One burst from one receive queue, from the receive call to the transmit calls. Returns the packets received.
+    #[inline]
+    fn poll(&mut self, queue: usize) -> u64 {
+        let Some((port, rx)) = self.rx.get_mut(queue) else { return 0 };
+        let chained = self.burst.receive(rx);
+        let whole = self.burst.len() as u64;
+        if whole + chained == 0 {
+            return 0;
+        }
+        let received_at = tsc();
+
+        let generation = self.subscriber.current();
+        let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
+        self.outcomes.clear();
+        let mut frames = self.burst.frames();
+        self.engine.forward_burst(&generation.tables, stats, *port, &mut frames, &mut self.outcomes);
+        let extents: Extents = frames.iter().map(Frame::extent).collect();
+        drop(frames);
+
+        let counters = &*self.counters;
+        counters.received.add(whole + chained);
+        counters.dropped.of(DropReason::MultiSegment).add(chained);
+        for outcome in &self.outcomes {
+            account(outcome, counters, stats);
+        }
+        // A port of which the tables know neither the untagged side nor a VLAN: nothing was decided.
+        let undecided = whole.saturating_sub(self.outcomes.len() as u64);
+        counters.dropped.of(DropReason::VlanUnknown).add(undecided);
+
+        let outcomes = &self.outcomes;
+        let destination = |index: usize| match outcomes.get(index)?.verdict {
+            Verdict::Send(port) => Some(port),
+            _ => None,
+        };
+        let mut refused = self.burst.settle(&extents, destination, &mut self.tx);
+        let nanoseconds = self.clock.nanoseconds(tsc().wrapping_sub(received_at));
+        self.sent.clear();
+        for tx in &mut self.tx {
+            // As many tags as packets in a burst, so there is room.
+            let flushed = tx.flush(|tag| {
+                let _ = self.sent.try_push(tag);
+            });
+            refused += flushed.refused;
+        }
+        counters.transmitted.add(self.sent.len() as u64);
+        if refused != 0 {
+            count_refused(refused, &self.sent, outcomes, counters, stats);
+        }
+        let trails = self.sent.iter().filter_map(|tag| outcomes.get(usize::from(*tag)));
+        self.latency.set().record(nanoseconds, trails.map(|outcome| &outcome.trail));
+        whole + chained
+    }
+
+    #[inline]
+    fn count_poll(&self, packets: u64, cycles: u64) {
+        let load = &*self.load;
+        load.polls.add(1);
+        load.total_cycles.add(cycles);
+        if packets != 0 {
+            load.packets.add(packets);
+            load.bursts.add(1);
+            load.busy_cycles.add(cycles);
+        }
+    }
+}
+
+/// Counts what became of a packet before the devices have a say.
+#[inline]
+fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
+    match outcome.replaced {
+        None => {}
+        Some(Replaced::Consumed) => {
+            counters.consumed.add(1);
+            counters.originated.add(1);
+        }
+        Some(Replaced::Dropped(reason)) => {
+            counters.dropped.of(reason).add(1);
+            counters.originated.add(1);
+        }
+    }
+    match outcome.verdict {
+        Verdict::Send(_) => {}
+        Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
+        // No kernel is attached to a worker.
+        Verdict::Kernel(_) => {
+            counters.dropped.of(DropReason::NoKernel).add(1);
+            count_in_tunnel(outcome, DropReason::NoKernel, stats);
+        }
+    }
+}
+
+/// Counts the packets that were to be sent and that no device took.
+#[cold]
+fn count_refused(
+    refused: u64,
+    sent: &[u8],
+    outcomes: &Outcomes,
+    counters: &WorkerCounters,
+    stats: &TunnelStats,
+) {
+    counters.dropped.of(DropReason::TxFull).add(refused);
+    for (index, outcome) in outcomes.iter().enumerate() {
+        let was_sent = sent.iter().any(|tag| usize::from(*tag) == index);
+        if matches!(outcome.verdict, Verdict::Send(_)) && !was_sent {
+            count_in_tunnel(outcome, DropReason::TxFull, stats);
+        }
+    }
+}
+
+/// A drop is also the tunnel's in which the packet was, innermost first.
+fn count_in_tunnel(outcome: &Outcome, reason: DropReason, stats: &TunnelStats) {
+    if let Some(tunnel) = outcome.trail.innermost().and_then(|slot| stats.slot(slot)) {
+        tunnel.dropped.of(reason).add(1);
+    }
+}
+
+/// Turns cycles into nanoseconds by one multiplication.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    // Nanoseconds a cycle, as a fraction of 2^32.
+    scale: u64,
+}
+
+impl Clock {
+    fn new(hz: u64) -> Clock {
+        Clock { scale: (1_000_000_000u64 << 32) / hz.max(1) }
+    }
+
+    #[inline]
+    fn nanoseconds(self, cycles: u64) -> u64 {
+        ((u128::from(cycles) * u128::from(self.scale)) >> 32) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_become_nanoseconds_within_a_thousandth() {
+        for hz in [1_000_000_000u64, 2_100_000_000, 2_600_000_000, 5_000_000_000] {
+            let clock = Clock::new(hz);
+            for seconds in [1u64, 3_600] {
+                let wanted = seconds * 1_000_000_000;
+                let found = clock.nanoseconds(hz * seconds);
+                assert!(found.abs_diff(wanted) <= wanted / 1_000, "{hz} Hz, {seconds} s: {found}");
+            }
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Ports, bursts and workers on DPDK's virtual devices: no root, no hugepages. DPDK starts once in a process, so all of
+//! it is one test, step by step.
+
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
+
+mod common;
+
+use common::*;
+use forwarder::dpdk::{
+    Burst, DpdkError, Eal, EalOptions, Extents, Flushed, Port, PortOptions, Queues, Rss, RxQueues,
+};
+use forwarder::publish::Publisher;
+use forwarder::stats::{LatencySet, TunnelStats, WorkerCounters, WorkerLoad, latency_exchange};
+use forwarder::table::{Encap, Generation, InterfaceId, PortId, RouteTarget, Spec, Tables, TunnelId};
+use forwarder::verdict::DropReason;
+use forwarder::worker::{Idle, Stopped, Worker, WorkerSetup};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const PACKETS: u64 = 500;
+
+#[test]
+fn devices_bursts_and_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
+    let (first, last) = (cores[0], *cores.last().unwrap());
+    let options =
+        EalOptions { control_core: first, worker_cores: vec![first, last], ..EalOptions::default() };
+    let expected = [port("a", "net_ring_a"), port("b", "net_ring_b"), port("c", "net_ring_c")];
+    let eal = Eal::start(&options, &expected).unwrap();
+    assert_eq!(Eal::start(&options, &[]).unwrap_err(), DpdkError::AlreadyStarted);
+    assert!(eal.tsc_hz() > 1_000_000);
+
+    refusals_name_the_port_and_the_device(&eal, folder.path());
+    bursts_give_every_buffer_back(&eal);
+    a_full_device_refuses_and_nothing_is_lost(&eal);
+    the_worker_forwards_from_file_to_file(&eal, first, folder.path());
+    two_workers_share_a_port(&eal, [first, last]);
+    assert_eq!(eal.buffers_in_use(), 0);
+}
+
+fn refusals_name_the_port_and_the_device(eal: &Eal, folder: &Path) {
+    let missing = format!("net_pcap7,rx_pcap={}", folder.join("missing.pcap").display());
+    let empty = folder.join("refusals.pcap");
+    write_pcap(&empty, &[]);
+    let one_queue = format!("net_pcap8,rx_pcap={0},tx_pcap={0}.out", empty.display());
+    let cases = [
+        (port("lan", &missing), 1, "cannot be opened"),
+        (port("lan", "net_nonsense0"), 1, "cannot be opened"),
+        (port("lan", "net_null0,nonsense=1"), 1, "cannot be opened"),
+        (port("lan", "net_tap0,iface=a-name-that-is-much-too-long"), 1, "/dev/net/tun"),
+        (port("lan", "0000:ff:1f.7"), 1, "vfio-pci"),
+        (port("lan", &one_queue), 2, "1 transmit queues, and 2 workers"),
+        (PortOptions { rx_queues: RxQueues::Exactly(2), ..port("lan", &one_queue) }, 1, "rx_queues = 2"),
+        (
+            PortOptions { rss: Rss::Inner, rx_queues: RxQueues::Exactly(2), ..port("lan", "net_ring_r") },
+            1,
+            "inner",
+        ),
+        (PortOptions { mtu: 20, ..port("lan", "net_ring_r") }, 1, "mtu = 20"),
+    ];
+    for (options, workers, part) in cases {
+        let error = Port::open_all(eal, workers, std::slice::from_ref(&options)).unwrap_err().to_string();
+        println!("{error}");
+        assert!(error.contains(part), "{error}");
+        assert!(error.contains("port lan") && error.contains(&options.device), "{error}");
+    }
+}
+
+fn bursts_give_every_buffer_back(eal: &Eal) {
+    let before = eal.buffers_in_use();
+    let mut ports = Port::open_all(eal, 1, &[port("ring", "net_ring0")]).unwrap();
+    assert_eq!(ports[0].description(), "net_ring (net_ring0)");
+    assert!(ports[0].link().up);
+    let mut queues = ports[0].take_queues(0).unwrap();
+    assert!(ports[0].take_queues(0).is_none());
+    let rx = &mut queues.rx[0];
+
+    // What was sent comes back, and is gone from the burst once it was settled.
+    let bytes: Vec<u8> = (0..200).map(|byte| byte as u8).collect();
+    assert!(queues.tx.originate(&bytes, 7));
+    let mut tags = Vec::new();
+    assert_eq!(queues.tx.flush(|tag| tags.push(tag)), Flushed { taken: 1, refused: 0 });
+    assert_eq!(tags, [7]);
+    let mut burst = Burst::new(eal);
+    assert_eq!(burst.receive(rx), 0);
+    let mut frames = burst.frames();
+    assert_eq!(frames[0].bytes(), bytes);
+    frames[0].pop_front(14).unwrap();
+    frames[0].push_front(28).unwrap()[..28].fill(0x5a);
+    let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
+    drop(frames);
+    assert_eq!(burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx)), 0);
+    assert!(burst.is_empty());
+    assert_eq!(queues.tx.flush(|_| {}).taken, 1);
+    burst.receive(rx);
+    assert_eq!(burst.frames()[0].bytes()[..28], [0x5a; 28]);
+    assert_eq!(burst.frames()[0].bytes()[28..], bytes[14..]);
+
+    // An extent outside the buffer is refused, not believed.
+    let outside: Extents = [(60_000, 60_000)].into_iter().collect();
+    assert_eq!(burst.settle(&outside, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx)), 1);
+    assert_eq!(queues.tx.len(), 0);
+    assert!(!queues.tx.originate(&vec![0; 60_000], 0));
+
+    // A burst and a transmit buffer that are dropped full give back what they held.
+    for _ in 0..5 {
+        assert!(queues.tx.originate(&bytes, 0));
+    }
+    queues.tx.flush(|_| {});
+    burst.receive(rx);
+    assert_eq!(burst.len(), 5);
+    assert!(queues.tx.originate(&bytes, 0));
+    assert_eq!(eal.buffers_in_use(), before + 6);
+    drop(burst);
+    assert_eq!(eal.buffers_in_use(), before + 1);
+    drop((queues, ports));
+    assert_eq!(eal.buffers_in_use(), before);
+}
+
+fn a_full_device_refuses_and_nothing_is_lost(eal: &Eal) {
+    let before = eal.buffers_in_use();
+    let mut ports = Port::open_all(eal, 1, &[port("ring", "net_ring1")]).unwrap();
+    let mut queues = ports[0].take_queues(0).unwrap();
+    let mut total = Flushed::default();
+    while total.refused == 0 {
+        assert!(total.taken < 100_000);
+        while queues.tx.originate(&[0; 64], 0) {}
+        assert_eq!(queues.tx.len(), forwarder::forward::BURST);
+        let flushed = queues.tx.flush(|_| {});
+        total = Flushed { taken: total.taken + flushed.taken, refused: total.refused + flushed.refused };
+    }
+    assert_eq!(eal.buffers_in_use() as u64, before as u64 + total.taken);
+    let mut burst = Burst::new(eal);
+    let mut received = 0;
+    while received < total.taken {
+        burst.receive(&mut queues.rx[0]);
+        assert!(!burst.is_empty());
+        received += burst.len() as u64;
+    }
+    drop(burst);
+    assert_eq!(eal.buffers_in_use(), before);
+}
+
+fn the_worker_forwards_from_file_to_file(eal: &Eal, core: usize, folder: &Path) {
+    let before = eal.buffers_in_use();
+    let [lan_in, lan_out, wan_in, wan_out] =
+        ["lan-in", "lan-out", "wan-in", "wan-out"].map(|name| folder.join(name));
+    let spec = gre_gateway();
+    write_pcap(&lan_in, &mixed_packets());
+    write_pcap(&wan_in, &[]);
+    let device = |number: u8, rx: &Path, tx: &Path| {
+        format!("net_pcap{number},rx_pcap={},tx_pcap={}", rx.display(), tx.display())
+    };
+    let options = |name, device, mac| PortOptions { mac: Some(mac), ..port(name, device) };
+    let (lan, wan) = (device(0, &lan_in, &lan_out), device(1, &wan_in, &wan_out));
+    let mut ports =
+        Port::open_all(eal, 1, &[options("lan", &lan, LAN_MAC), options("wan", &wan, WAN_MAC)]).unwrap();
+    assert_eq!((ports[0].mac(), ports[1].mac()), (LAN_MAC, WAN_MAC));
+
+    let mut bench = Bench::new(&spec, 1);
+    let worker = bench.spawn(eal, 0, core, &mut ports, Idle::Sleep);
+    let counters = bench.counters[0].clone();
+    let all = mixed_packets().len() as u64;
+    wait_until("all packets are received", || counters.received.read() == all);
+    assert!(worker.is_ready());
+
+    // A new generation is taken while no packets come.
+    bench.publisher.publish(generation(2, &spec, 1)).unwrap();
+    wait_until("the new generation is acknowledged", || bench.publisher.settled());
+    wait_until("the new generation is reported", || bench.loads[0].generation.read() == 2);
+
+    bench.stop.store(true, Ordering::SeqCst);
+    let mut stopped = worker.join().unwrap();
+    assert_law(&counters);
+    let reasons = [
+        (DropReason::MultiSegment, 1),
+        (DropReason::Ipv4Checksum, 1),
+        (DropReason::NoRoute, 1),
+        (DropReason::NoKernel, 1),
+        (DropReason::EthernetAddress, 1),
+    ];
+    for (reason, count) in reasons {
+        assert_eq!(counters.dropped.of(reason).read(), count, "{}", reason.name());
+    }
+    assert_eq!(counters.transmitted.read(), PACKETS);
+    assert_eq!(bench.stats[0].slot(0).unwrap().tx_packets.read(), PACKETS);
+    let latency = stopped.latency.set();
+    assert_eq!(latency.worker.len(), PACKETS);
+    assert_eq!(latency.tunnels[0].as_ref().unwrap().encap.len(), PACKETS);
+    assert_eq!(latency.transit.len(), 0);
+    let load = &bench.loads[0];
+    assert_eq!(load.packets.read(), all);
+    assert!(load.bursts.read() * 32 >= all && load.polls.read() > load.bursts.read());
+    assert!(load.busy_cycles.read() > 0 && load.total_cycles.read() >= load.busy_cycles.read());
+    assert_eq!(ports[1].stats().tx_packets, PACKETS);
+
+    drop((stopped, ports));
+    assert_eq!(eal.buffers_in_use(), before);
+    let sent = read_pcap(&wan_out);
+    assert_eq!(sent.len() as u64, PACKETS);
+    for (number, frame) in sent.iter().enumerate() {
+        // Ethernet, IPv4 with protocol GRE, GRE, then the packet itself with its TTL lowered.
+        assert_eq!(frame[..6], PEER_MAC.0);
+        assert_eq!(frame[14 + 9], 47);
+        let inner = &frame[14 + 20 + 4..];
+        assert_eq!(inner[8], 63);
+        assert_eq!(inner[28..30], (number as u16).to_be_bytes());
+    }
+    assert_eq!(read_pcap(&lan_out).len(), 0);
+}
+
+fn two_workers_share_a_port(eal: &Eal, cores: [usize; 2]) {
+    let before = eal.buffers_in_use();
+    // One receive queue for two workers on the first port, one for each on the second.
+    let one = PortOptions { rx_queues: RxQueues::Exactly(1), mac: Some(LAN_MAC), ..port("lan", "net_ring2") };
+    let two = PortOptions { mac: Some(WAN_MAC), ..port("wan", "net_ring3") };
+    let mut ports = Port::open_all(eal, 2, &[one, two]).unwrap();
+    assert_eq!((ports[0].rx_queues(), ports[1].rx_queues()), (1, 2));
+    let spec = two_ports();
+    let mut bench = Bench::new(&spec, 2);
+    let workers = [0, 1].map(|index| bench.spawn(eal, index, cores[index], &mut ports, Idle::Poll));
+    wait_until("both workers forward", || workers.iter().all(Worker::is_ready));
+
+    // Both have nothing to do, and end when they are told to.
+    wait_until("both workers poll", || bench.loads.iter().all(|load| load.polls.read() > 1_000));
+    bench.stop.store(true, Ordering::SeqCst);
+    let stopped: Vec<Stopped> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+    drop((stopped, ports));
+
+    // The same on one worker, with packets that wait already: each is forwarded to the neighbour, comes back by the
+    // ring, and is not the box's.
+    let wan = PortOptions { mac: Some(WAN_MAC), ..port("wan", "net_ring4") };
+    let lan = PortOptions { mac: Some(LAN_MAC), ..port("lan", "net_ring5") };
+    let mut ports = Port::open_all(eal, 1, &[lan, wan]).unwrap();
+    let mut queues: Vec<Queues> = ports.iter_mut().map(|port| port.take_queues(0).unwrap()).collect();
+    for number in 0..PACKETS {
+        let packet = plain("192.0.2.2", number as u16);
+        assert!(queues[0].tx.originate(&ethernet(LAN_MAC, &packet), 0));
+        assert_eq!(queues[0].tx.flush(|_| {}).taken, 1);
+    }
+    let mut bench = Bench::new(&spec, 1);
+    let worker = bench.spawn_with(eal, 0, cores[1], queues, Idle::Poll);
+    let counters = bench.counters[0].clone();
+    wait_until("every packet went round", || counters.received.read() == 2 * PACKETS);
+    bench.stop.store(true, Ordering::SeqCst);
+    let mut stopped = worker.join().unwrap();
+    assert_law(&counters);
+    assert_eq!(counters.transmitted.read(), PACKETS);
+    assert_eq!(counters.dropped.of(DropReason::EthernetAddress).read(), PACKETS);
+    assert_eq!(stopped.latency.set().transit.len(), PACKETS);
+    drop((stopped, ports));
+    assert_eq!(eal.buffers_in_use(), before);
+}
+
+/// The control thread's side of some workers.
+struct Bench {
+    publisher: Publisher<Generation>,
+    stats: Vec<TunnelStats>,
+    counters: Vec<Arc<WorkerCounters>>,
+    loads: Vec<Arc<WorkerLoad>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Bench {
+    fn new(spec: &Spec, workers: usize) -> Bench {
+        let first = generation(1, spec, workers);
+        let stats = first.stats.clone();
+        Bench {
+            publisher: Publisher::new(first),
+            stats,
+            counters: (0..workers).map(|_| Arc::default()).collect(),
+            loads: (0..workers).map(|_| Arc::default()).collect(),
+            stop: Arc::default(),
+        }
+    }
+
+    fn spawn(&mut self, eal: &Eal, index: usize, core: usize, ports: &mut [Port], idle: Idle) -> Worker {
+        let queues = ports.iter_mut().map(|port| port.take_queues(index).unwrap()).collect();
+        self.spawn_with(eal, index, core, queues, idle)
+    }
+
+    fn spawn_with(
+        &mut self,
+        eal: &Eal,
+        index: usize,
+        core: usize,
+        queues: Vec<Queues>,
+        idle: Idle,
+    ) -> Worker {
+        let (latency, _) = latency_exchange(LatencySet::new(&[true]));
+        let setup = WorkerSetup {
+            index,
+            core,
+            eal: eal.clone(),
+            queues,
+            subscriber: self.publisher.subscribe(),
+            counters: self.counters[index].clone(),
+            load: self.loads[index].clone(),
+            latency,
+            idle,
+            stop: self.stop.clone(),
+        };
+        Worker::spawn(setup).unwrap()
+    }
+}
+
+fn port(name: &str, device: &str) -> PortOptions {
+    PortOptions { name: name.to_owned(), device: device.to_owned(), mtu: 1500, ..PortOptions::default() }
+}
+
+fn generation(number: u64, spec: &Spec, workers: usize) -> Generation {
+    let mut stats = vec![TunnelStats::default(); workers];
+    stats.iter_mut().for_each(|stats| stats.grow(1));
+    Generation { number, tables: Tables::compile(spec).unwrap(), stats }
+}
+
+/// What comes from the LAN for 10.7.0.0/16 goes into a GRE tunnel.
+fn gre_gateway() -> Spec {
+    let mut spec = two_ports();
+    spec.tunnels.push(tunnel("acme", 0, Encap::Gre, "203.0.113.1", "198.51.100.7"));
+    spec.routes.push(route("10.7.0.0/16", RouteTarget::Tunnel(TunnelId(0))));
+    let gateway = RouteTarget::Gateway { address: address("192.0.2.2"), interface: InterfaceId(1) };
+    spec.routes.push(route("198.51.100.7/32", gateway));
+    spec
+}
+
+/// A UDP packet whose payload begins with its number.
+fn plain(destination: &str, number: u16) -> Vec<u8> {
+    udp(address("10.0.0.2"), address(destination), (1000, 2000), 0, 64, &number.to_be_bytes())
+}
+
+/// PACKETS to encapsulate, and one each of some that are dropped.
+fn mixed_packets() -> Vec<Vec<u8>> {
+    let good = (0..PACKETS).map(|number| ethernet(LAN_MAC, &plain("10.7.1.2", number as u16)));
+    let mut bad_sum = ethernet(LAN_MAC, &plain("10.7.1.2", 0));
+    bad_sum[14 + 10] ^= 0xff;
+    let too_long = udp(address("10.0.0.2"), address("10.7.1.2"), (1, 2), 0, 64, &[0; 4_000]);
+    let mut packets = vec![
+        bad_sum,
+        ethernet(LAN_MAC, &too_long),
+        ethernet(LAN_MAC, &plain("172.16.0.1", 0)),
+        ethernet(LAN_MAC, &plain("10.0.0.1", 0)),
+        ethernet(PEER_MAC, &plain("10.7.1.2", 0)),
+    ];
+    packets.extend(good);
+    packets
+}
+
+fn assert_law(counters: &WorkerCounters) {
+    let came = counters.received.read() + counters.originated.read();
+    let went = counters.transmitted.read() + counters.kernel.read() + counters.consumed.read();
+    let dropped: Vec<_> = counters.dropped.non_zero().collect();
+    assert_eq!(came, went + counters.dropped.total(), "dropped: {dropped:?}");
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn write_pcap(path: &Path, packets: &[Vec<u8>]) {
+    let mut file = [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
+    for packet in packets {
+        file.extend([0, 0, packet.len() as u32, packet.len() as u32].map(u32::to_le_bytes).concat());
+        file.extend(packet);
+    }
+    fs::write(path, file).unwrap();
+}
+
+fn read_pcap(path: &Path) -> Vec<Vec<u8>> {
+    let file = fs::read(path).unwrap();
+    let mut rest = &file[24..];
+    let mut packets = Vec::new();
+    while !rest.is_empty() {
+        let len = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        packets.push(rest[16..16 + len].to_vec());
+        rest = &rest[16 + len..];
+    }
+    packets
+}
