@@ -86,7 +86,7 @@ drop_reasons! {
     GueVersion = "gue_version": "The GUE variant is one that no tunnel on this port takes.";
     GueControl = "gue_control": "A GUE control message; only data is taken.";
     GueFlags = "gue_flags": "GUE flags are set that announce fields culvert does not know.";
-    GueProtocol = "gue_protocol": "GUE carries another protocol than its tunnel does.";
+    GueProtocol = "gue_protocol": "GUE carries a protocol that is neither IPv4, IPv6 nor GRE.";
     EcnIllegal = "ecn_illegal": "Outer ECN says congestion, the inner packet cannot carry that (RFC 6040 §4.2).";
     InnerSource = "inner_source": "The inner source address is outside the tunnel's inner_source.";
     TooManyLayers = "too_many_layers": "More than four tunnel layers for this box.";

@@ -40,6 +40,8 @@ fn verify(packet: &[u8]) {
             match u16::from_be_bytes([payload[2], payload[3]]) {
                 5555 => verify_gre(&payload[8..]),
                 6666 => verify(&payload[8..]),
+                7777 if payload[9] == 47 => verify_gre(&payload[12..]),
+                7777 => verify(&payload[12..]),
                 _ => {}
             }
         }
@@ -62,14 +64,17 @@ fn verify_gre(packet: &[u8]) {
 
 /// Everything that changes a tunnel's headers.
 fn any_tunnel(name: &'static str, slot: u32) -> impl Strategy<Value = TunnelSpec> {
-    let udp = (any::<bool>(), any::<Option<u16>>(), any::<bool>()).prop_map(|(full, port, is_on)| {
-        is_on.then_some((
-            if full { UdpChecksum::Full } else { UdpChecksum::Zero },
-            port.map_or(SourcePort::Flow, SourcePort::Fixed),
-        ))
+    let udp = (any::<bool>(), any::<Option<u16>>(), 0usize..4).prop_map(|(full, port, kind)| {
+        let checksum = if full { UdpChecksum::Full } else { UdpChecksum::Zero };
+        (checksum, port.map_or(SourcePort::Flow, SourcePort::Fixed), kind)
     });
     (any::<[bool; 4]>(), any::<Option<u32>>(), any::<[u8; 4]>(), udp).prop_map(
-        move |([is_gre, is_ipv6, checksum, sequence], key, [ttl, dscp, df, ecn], udp)| {
+        move |(
+            [is_gre, is_ipv6, checksum, sequence],
+            key,
+            [ttl, dscp, df, ecn],
+            (udp_checksum, source_port, kind),
+        )| {
             let (local, remote) =
                 if is_ipv6 { ("2001:db8::1", "2001:db8::2") } else { ("192.0.2.1", "192.0.2.2") };
             let encap = if is_gre { Encap::Gre } else { Encap::Ip };
@@ -81,11 +86,19 @@ fn any_tunnel(name: &'static str, slot: u32) -> impl Strategy<Value = TunnelSpec
                 dscp: [Dscp::Inherit, Dscp::Uniform, Dscp::Fixed(dscp & 63)][usize::from(dscp) % 3],
                 df: [Df::Set, Df::Inherit, Df::Clear][usize::from(df) % 3],
                 ecn: [Ecn::Rfc6040, Ecn::Off][usize::from(ecn) % 2],
-                udp: udp.map(|(checksum, source_port)| UdpSpec {
-                    kind: UdpKind::Fou,
-                    port: if is_gre { 5555 } else { 6666 },
+                udp: match (kind, is_gre) {
+                    (0, _) => None,
+                    (1, true) => Some((UdpKind::Fou, 5555)),
+                    (1, false) => Some((UdpKind::Fou, 6666)),
+                    (2, true) => Some((UdpKind::GreInUdp, 5555)),
+                    (2, false) => Some((UdpKind::Gue1, 6666)),
+                    _ => Some((UdpKind::Gue, 7777)),
+                }
+                .map(|(kind, port)| UdpSpec {
+                    kind,
+                    port,
                     source_port,
-                    checksum,
+                    checksum: udp_checksum,
                 }),
                 ..tunnel(name, slot, encap, local, remote)
             }

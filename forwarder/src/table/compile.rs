@@ -115,10 +115,13 @@ fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAd
             (None, Encap::Gre) => local.gre = true,
             (None, Encap::Ip) => local.ip = true,
             (Some(udp), encap) => {
-                let framing = Framing { kind: udp.kind, encap };
-                let first = first_on_port.entry((tunnel.local, udp.port)).or_insert((&tunnel.name, framing));
-                if first.1 != framing {
-                    errors.push(SpecError {
+                let framing = Framing::of(udp.kind, encap);
+                let first = *first_on_port.entry((tunnel.local, udp.port)).or_insert((&tunnel.name, framing));
+                let present = local.udp.iter_mut().find(|(port, _)| *port == udp.port);
+                match (present, first.1.beside(framing)) {
+                    (None, _) => local.udp.push((udp.port, framing)),
+                    (Some((_, present)), Some(_)) => *present = present.beside(framing).unwrap_or(*present),
+                    (Some(_), None) => errors.push(SpecError {
                         item: Item::Tunnel(TunnelId(index as u32)),
                         key: "udp.port",
                         message: format!(
@@ -130,9 +133,7 @@ fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAd
                             first.0,
                             describe(first.1),
                         ),
-                    });
-                } else if local.udp.iter().all(|(port, _)| *port != udp.port) {
-                    local.udp.push((udp.port, framing));
+                    }),
                 }
             }
         }
@@ -147,12 +148,11 @@ fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAd
 }
 
 fn describe(framing: Framing) -> &'static str {
-    match (framing.kind, framing.encap) {
-        (UdpKind::Fou, Encap::Gre) => "GRE in FOU",
-        (UdpKind::Fou, Encap::Ip) => "IP in FOU",
-        (UdpKind::Gue, _) => "GUE variant 0",
-        (UdpKind::Gue1, _) => "GUE variant 1",
-        (UdpKind::GreInUdp, _) => "GRE-in-UDP",
+    match framing {
+        Framing::Fou(Encap::Gre) => "GRE in FOU",
+        Framing::Fou(Encap::Ip) => "IP in FOU",
+        Framing::GreInUdp => "GRE-in-UDP",
+        Framing::Gue { .. } => "GUE",
     }
 }
 
@@ -160,8 +160,8 @@ fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>,
     let mut table = ExactMatch::default();
     let mut lens = [BTreeSet::new(), BTreeSet::new()];
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
-        let selector =
-            Selector { port: tunnel.udp.map_or(0, |udp| udp.port), encap: tunnel.encap, key: tunnel.key };
+        let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
+        let selector = Selector { udp, encap: tunnel.encap, key: tunnel.key };
         let one = |address: &IpAddr| vec![IpNet::from(*address)];
         let senders = match &tunnel.remote {
             Remote::One(address) => one(address),

@@ -130,9 +130,10 @@ struct Endpoint {
 impl Key for Endpoint {
     #[inline]
     fn hash(&self) -> u64 {
-        let Selector { port, encap, key } = self.selector;
+        let Selector { udp, encap, key } = self.selector;
         let key = key.map_or(0, |key| u64::from(key) << 1 | 1);
-        let rest = u64::from(port) << 16 | u64::from(self.sender.prefix_len()) << 8 | encap as u64;
+        let udp = udp.map_or(0, |(kind, port)| u64::from(port) << 8 | kind as u64);
+        let rest = udp << 16 | u64::from(self.sender.prefix_len()) << 8 | encap as u64;
         let addresses = self.local.hash() ^ self.sender.addr().hash().rotate_left(32);
         mix(mix(addresses ^ rest, 0x9e37_79b9_7f4a_7c15) ^ key, 0xd6e8_feb8_6659_fd93)
     }

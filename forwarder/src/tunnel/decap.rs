@@ -5,6 +5,7 @@ use crate::table::{Encap, UdpKind};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::gre::{self, GreRepr};
+use crate::wire::gue::{Gue, GueRepr};
 use crate::wire::ip::{Ip, Version};
 use crate::wire::udp::Udp;
 use crate::wire::{at_mut, ipv4, ipv6, protocol, tail};
@@ -25,18 +26,47 @@ pub struct Local {
 
 /// What stands behind the UDP header on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Framing {
-    /// The shim, if any.
-    pub kind: UdpKind,
-    /// What rides on the inner packet.
-    pub encap: Encap,
+pub enum Framing {
+    /// FOU: this, and nothing in the packet says so.
+    Fou(Encap),
+    /// GRE (RFC 8086).
+    GreInUdp,
+    /// GUE, of the variants that some tunnel takes.
+    Gue {
+        /// Variant 0: a header that says what follows.
+        variant_0: bool,
+        /// Variant 1: IP.
+        variant_1: bool,
+    },
+}
+
+impl Framing {
+    /// What a tunnel of this kind needs on its port.
+    pub fn of(kind: UdpKind, encap: Encap) -> Self {
+        match kind {
+            UdpKind::Fou => Framing::Fou(encap),
+            UdpKind::GreInUdp => Framing::GreInUdp,
+            UdpKind::Gue => Framing::Gue { variant_0: true, variant_1: false },
+            UdpKind::Gue1 => Framing::Gue { variant_0: false, variant_1: true },
+        }
+    }
+
+    /// What both need, where the packets of one are told from those of the other.
+    pub fn beside(self, other: Framing) -> Option<Framing> {
+        match (self, other) {
+            (Framing::Gue { variant_0: a, variant_1: b }, Framing::Gue { variant_0: c, variant_1: d }) => {
+                Some(Framing::Gue { variant_0: a | c, variant_1: b | d })
+            }
+            (one, other) => (one == other).then_some(one),
+        }
+    }
 }
 
 /// What tells the tunnels of one address apart, the sender aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Selector {
-    /// UDP port, 0 for none.
-    pub port: u16,
+    /// What stands around the encapsulation, with its port; `None` for nothing.
+    pub udp: Option<(UdpKind, u16)>,
     /// What rides on the inner packet.
     pub encap: Encap,
     /// GRE key; `None` is no key, which is not key 0.
@@ -52,10 +82,8 @@ pub struct Capsule {
     pub inner: usize,
     /// The inner packet's version as announced by the headers.
     pub version: Version,
-    /// Where the UDP header begins, if there is one.
-    udp: Option<usize>,
-    /// Where a GRE header that carries a checksum begins.
-    summed_gre: Option<usize>,
+    udp: Option<usize>,        // where the UDP header begins, if there is one
+    summed_gre: Option<usize>, // where a GRE header that carries a checksum begins
 }
 
 /// What a tunnel does to the packets that come out of it.
@@ -100,9 +128,9 @@ pub fn recognise(local: &Local, ip: Ip<'_>, packet: &[u8]) -> Result<Option<Caps
     }
     match upper.protocol {
         protocol::UDP => from_udp(local, packet, upper.offset),
-        protocol::GRE => from_gre(packet, upper.offset, None).map(Some),
-        protocol::IPV4 => Ok(Some(Capsule::bare(None, upper.offset, Version::V4))),
-        _ => Ok(Some(Capsule::bare(None, upper.offset, Version::V6))),
+        protocol::GRE => from_gre(packet, upper.offset, Around::NOTHING).map(Some),
+        protocol::IPV4 => Ok(Some(from_ip(upper.offset, Version::V4, Around::NOTHING))),
+        _ => Ok(Some(from_ip(upper.offset, Version::V6, Around::NOTHING))),
     }
 }
 
@@ -117,11 +145,15 @@ impl Local {
     }
 }
 
-impl Capsule {
-    fn bare(udp: Option<(usize, u16)>, inner: usize, version: Version) -> Self {
-        let selector = Selector { port: udp.map_or(0, |(_, port)| port), encap: Encap::Ip, key: None };
-        Capsule { selector, inner, version, udp: udp.map(|(offset, _)| offset), summed_gre: None }
-    }
+/// The UDP header around an encapsulation, where there is one.
+#[derive(Clone, Copy)]
+struct Around {
+    udp: Option<(UdpKind, u16)>,
+    offset: Option<usize>,
+}
+
+impl Around {
+    const NOTHING: Around = Around { udp: None, offset: None };
 }
 
 #[inline]
@@ -132,21 +164,48 @@ fn from_udp(local: &Local, packet: &[u8], offset: usize) -> Result<Option<Capsul
     if header.length() != packet.len() - offset {
         return Err(DropReason::UdpLength);
     }
-    let (udp, inner) = (Some((offset, port)), offset + Udp::LEN);
-    match framing.encap {
-        Encap::Gre => from_gre(packet, inner, udp).map(Some),
-        Encap::Ip => Ok(Some(Capsule::bare(udp, inner, Version::of_packet(tail(packet, inner))?))),
+    let inner = offset + Udp::LEN;
+    let around = |kind| Around { udp: Some((kind, port)), offset: Some(offset) };
+    let version = || Version::of_packet(tail(packet, inner));
+    match framing {
+        Framing::Fou(Encap::Gre) => from_gre(packet, inner, around(UdpKind::Fou)),
+        Framing::Fou(Encap::Ip) => Ok(from_ip(inner, version()?, around(UdpKind::Fou))),
+        Framing::GreInUdp => from_gre(packet, inner, around(UdpKind::GreInUdp)),
+        Framing::Gue { variant_0, variant_1 } => match Gue::new(tail(packet, inner))?.variant() {
+            0 if variant_0 => from_gue(packet, inner, around(UdpKind::Gue)),
+            1 if variant_1 => Ok(from_ip(inner, version()?, around(UdpKind::Gue1))),
+            _ => Err(DropReason::GueVersion),
+        },
+    }
+    .map(Some)
+}
+
+#[inline]
+fn from_gue(packet: &[u8], offset: usize, around: Around) -> Result<Capsule, DropReason> {
+    let header = GueRepr::parse(tail(packet, offset))?;
+    let inner = offset + header.header_len;
+    match header.protocol {
+        protocol::IPV4 => Ok(from_ip(inner, Version::V4, around)),
+        protocol::IPV6 => Ok(from_ip(inner, Version::V6, around)),
+        protocol::GRE => from_gre(packet, inner, around),
+        _ => Err(DropReason::GueProtocol),
     }
 }
 
 #[inline]
-fn from_gre(packet: &[u8], offset: usize, udp: Option<(usize, u16)>) -> Result<Capsule, DropReason> {
+fn from_ip(inner: usize, version: Version, around: Around) -> Capsule {
+    let selector = Selector { udp: around.udp, encap: Encap::Ip, key: None };
+    Capsule { selector, inner, version, udp: around.offset, summed_gre: None }
+}
+
+#[inline]
+fn from_gre(packet: &[u8], offset: usize, around: Around) -> Result<Capsule, DropReason> {
     let header = GreRepr::parse(tail(packet, offset))?;
     Ok(Capsule {
-        selector: Selector { port: udp.map_or(0, |(_, port)| port), encap: Encap::Gre, key: header.key },
+        selector: Selector { udp: around.udp, encap: Encap::Gre, key: header.key },
         inner: offset + header.header_len(),
         version: gre::ip_version(header.protocol_type)?,
-        udp: udp.map(|(offset, _)| offset),
+        udp: around.offset,
         summed_gre: header.has_checksum.then_some(offset),
     })
 }

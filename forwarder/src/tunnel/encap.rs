@@ -9,10 +9,11 @@
 use super::ecn;
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Df, Dscp, Ecn, Encap, PortId, SourcePort, Ttl, TunnelSpec, UdpChecksum};
+use crate::table::{Df, Dscp, Ecn, Encap, PortId, SourcePort, Ttl, TunnelSpec, UdpChecksum, UdpKind};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::gre::GreRepr;
+use crate::wire::gue::{Gue, GueRepr};
 use crate::wire::ip::{Ip, Version};
 use crate::wire::ipv4::{self, Ipv4, Ipv4Repr};
 use crate::wire::ipv6::{Ipv6, Ipv6Repr};
@@ -36,9 +37,9 @@ struct Layer {
     version: Version,
     ip: usize,
     udp: Option<usize>,
-    gre: Option<usize>,
+    shim: Option<usize>, // GUE, or GRE where there is none
     end: usize,
-    encap: Encap,
+    payload_type: PayloadType,
     ttl: Ttl,
     dscp: Dscp,
     ecn: Ecn,
@@ -47,6 +48,14 @@ struct Layer {
     udp_checksum: UdpChecksum,
     gre_checksum: Option<usize>,
     gre_sequence: Option<usize>,
+}
+
+/// Where a layer says what it carries.
+#[derive(Clone, Copy, Debug)]
+enum PayloadType {
+    Ethertype(usize),
+    Protocol(usize),
+    Unsaid, // the version of the inner packet says it
 }
 
 /// What the headers in front inherit from a packet.
@@ -79,9 +88,14 @@ impl Inherited {
 
 /// Bytes that a tunnel's own headers take, without those of tunnels that carry it.
 pub fn overhead(spec: &TunnelSpec) -> usize {
-    let udp = spec.udp.map_or(0, |_| Udp::LEN);
+    let udp = spec.udp.map_or(0, |udp| Udp::LEN + gue_header(spec.encap, udp.kind).map_or(0, |_| Gue::LEN));
     let gre = gre_header(spec).map_or(0, |header| header.header_len());
     Version::of_address(spec.local).header_len() + udp + gre
+}
+
+fn gue_header(encap: Encap, kind: UdpKind) -> Option<GueRepr> {
+    let protocol = if encap == Encap::Gre { protocol::GRE } else { 0 };
+    (kind == UdpKind::Gue).then_some(GueRepr { header_len: Gue::LEN, protocol })
 }
 
 fn gre_header(spec: &TunnelSpec) -> Option<GreRepr> {
@@ -125,6 +139,11 @@ impl Image {
             image.bytes.extend(header.emit());
             offset
         });
+        let gue = spec.udp.and_then(|udp| gue_header(spec.encap, udp.kind)).map(|header| {
+            let offset = image.bytes.len();
+            image.bytes.extend(header.emit());
+            offset
+        });
         let gre = gre_header(spec).map(|header| {
             let offset = image.bytes.len();
             image.bytes.resize(offset + header.header_len(), 0);
@@ -132,14 +151,20 @@ impl Image {
             offset
         });
         let checksum_at = gre.filter(|_| spec.checksum).map(|gre| gre + 4);
+        let payload_type = match (spec.encap, gre, udp, gue) {
+            (Encap::Gre, Some(gre), ..) => PayloadType::Ethertype(gre + 2),
+            (_, _, None, _) => PayloadType::Protocol(ip + if version == Version::V4 { 9 } else { 6 }),
+            (_, _, Some(_), Some(gue)) => PayloadType::Protocol(gue + 1),
+            _ => PayloadType::Unsaid,
+        };
         let layer = Layer {
             slot: spec.slot,
             version,
             ip,
             udp,
-            gre,
+            shim: gue.or(gre),
             end: image.bytes.len(),
-            encap: spec.encap,
+            payload_type,
             ttl: spec.ttl,
             dscp: spec.dscp,
             ecn: spec.ecn,
@@ -255,17 +280,10 @@ impl Layer {
     /// Writes what kind of packet this layer carries.
     #[inline]
     fn fill_payload_type(&self, packet: &mut [u8], inner: Version) -> Result<(), DropReason> {
-        match (self.encap, self.gre) {
-            (Encap::Gre, Some(gre)) => *at_mut(packet, gre + 2)? = inner.ethertype().to_be_bytes(),
-            _ if self.udp.is_none() => {
-                let offset = match self.version {
-                    Version::V4 => 9,
-                    Version::V6 => 6,
-                };
-                *at_mut(packet, self.ip + offset)? = [inner.protocol()];
-            }
-            // Behind UDP the inner packet's own version says it.
-            _ => {}
+        match self.payload_type {
+            PayloadType::Ethertype(offset) => *at_mut(packet, offset)? = inner.ethertype().to_be_bytes(),
+            PayloadType::Protocol(offset) => *at_mut(packet, offset)? = [inner.protocol()],
+            PayloadType::Unsaid => {}
         }
         Ok(())
     }
@@ -282,15 +300,8 @@ impl Layer {
         sum: &mut Sum,
         sums: bool,
     ) -> Result<Inherited, DropReason> {
-        if let Some(gre) = self.gre {
-            if sums {
-                *sum = *sum + Sum::of(packet.get(gre..self.end).unwrap_or_default());
-            }
-            if let Some(offset) = self.gre_checksum {
-                *at_mut(packet, offset)? = sum.checksum();
-                // With its checksum in place the header and its payload sum to nothing.
-                *sum = Sum::default();
-            }
+        if sums && let Some(shim) = self.shim {
+            self.fill_gre_checksum(packet, shim, sum)?;
         }
         let total_len = packet.len() - self.ip;
         if let Some(udp) = self.udp {
@@ -348,6 +359,21 @@ impl Layer {
             }
         }
         Ok(outer)
+    }
+
+    /// Adds the headers between UDP and the inner packet to `sum`, and writes the GRE checksum where there is one.
+    #[inline]
+    fn fill_gre_checksum(&self, packet: &mut [u8], shim: usize, sum: &mut Sum) -> Result<(), DropReason> {
+        let Some(offset) = self.gre_checksum else {
+            *sum = *sum + Sum::of(packet.get(shim..self.end).unwrap_or_default());
+            return Ok(());
+        };
+        let gre = offset - 4;
+        let checksum = (*sum + Sum::of(packet.get(gre..self.end).unwrap_or_default())).checksum();
+        *at_mut(packet, offset)? = checksum;
+        // With its checksum in place GRE and its payload sum to nothing; what is left is a GUE header, if any.
+        *sum = Sum::of(packet.get(shim..gre).unwrap_or_default());
+        Ok(())
     }
 
     #[inline]

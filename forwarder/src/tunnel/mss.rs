@@ -80,7 +80,11 @@ pub fn clamp(packet: &mut [u8], offset: usize, limit: u16) -> bool {
 #[inline]
 fn update_at(sum: [u8; 2], at: usize, old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
     let swap = |[high, low]: [u8; 2]| [low, high];
-    if at.is_multiple_of(2) { checksum::update(sum, old, new) } else { checksum::update(sum, swap(old), swap(new)) }
+    if at.is_multiple_of(2) {
+        checksum::update(sum, old, new)
+    } else {
+        checksum::update(sum, swap(old), swap(new))
+    }
 }
 
 /// The limits that hold where packets cross an interface or tunnel in one direction.

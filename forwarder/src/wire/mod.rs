@@ -8,6 +8,7 @@
 pub mod checksum;
 pub mod ethernet;
 pub mod gre;
+pub mod gue;
 pub mod icmp;
 pub mod ip;
 pub mod ipv4;
