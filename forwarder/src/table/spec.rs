@@ -159,7 +159,7 @@ pub enum Ecn {
 pub enum Df {
     /// Always set.
     Set,
-    /// The inner IPv4 packet's; set for IPv6, which is never fragmented on its way.
+    /// The inner IPv4 packet's; clear for IPv6, which has no such bit.
     Inherit,
     /// Never set.
     Clear,

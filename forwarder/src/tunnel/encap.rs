@@ -328,7 +328,7 @@ impl Layer {
             version: self.version,
             traffic_class: dscp | ecn,
             ttl,
-            dont_fragment: dont_fragment || self.version == Version::V6,
+            dont_fragment: dont_fragment && self.version == Version::V4,
         };
         match self.version {
             Version::V4 => {

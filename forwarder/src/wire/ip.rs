@@ -91,12 +91,12 @@ impl<'a> Ip<'a> {
         }
     }
 
-    /// Whether the packet may not be fragmented on its way: IPv4 says so by a bit, IPv6 always (RFC 8200 §5).
+    /// The don't-fragment bit, which IPv6 has not.
     #[inline]
     pub fn dont_fragment(self) -> bool {
         match self {
             Ip::V4(header) => header.fragment() & ipv4::DF != 0,
-            Ip::V6(_) => true,
+            Ip::V6(_) => false,
         }
     }
 
