@@ -1,0 +1,87 @@
+//! `culvert show`: what the daemon says about itself, once or again and again.
+
+use crate::client::{AskError, ask};
+use crate::protocol::{Request, Topic};
+use crate::report::{people, print, say};
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Moves to the top of the terminal and clears what is below.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// How an answer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A table; of the drop reasons those that occurred, or all of them.
+    People {
+        /// All drop reasons.
+        all: bool,
+    },
+    /// As the daemon gave it.
+    Json,
+    /// HdrHistogram's percentile text; of latency only.
+    Hgrm,
+}
+
+/// Shows `topic`, every `watch` where that is given.
+pub(crate) fn command(socket: &Path, topic: Topic, form: Form, watch: Option<Duration>) -> ExitCode {
+    let request = match form {
+        Form::Hgrm => Request::Hgrm {},
+        _ => Request::Show { what: topic },
+    };
+    let clear = watch.is_some() && form != Form::Json && std::io::stdout().is_terminal();
+    loop {
+        let answer = match ask(socket, &request) {
+            Ok(answer) => answer,
+            Err(error) => return complain(&error),
+        };
+        let text = match form {
+            Form::People { all } => people::render(topic, &answer, all),
+            Form::Json if watch.is_some() => format!("{answer}\n"),
+            Form::Json => format!("{answer:#}\n"),
+            Form::Hgrm => hgrm(&answer),
+        };
+        let text = if clear { format!("{CLEAR}{text}") } else { text };
+        let Some(pause) = watch else { return print(&text) };
+        let mut stdout = std::io::stdout().lock();
+        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            // The reader has gone.
+            return ExitCode::SUCCESS;
+        }
+        drop(stdout);
+        std::thread::sleep(pause);
+    }
+}
+
+/// Says why there is no answer, with every finding in a file that the daemon refused.
+pub(crate) fn complain(error: &AskError) -> ExitCode {
+    if let AskError::Refused { diagnostics, .. } = error {
+        diagnostics.iter().for_each(|finding| say(&diagnostic_line(finding)));
+    }
+    say(&format_args!("culvert: {error}"));
+    ExitCode::FAILURE
+}
+
+/// A finding as `check` prints it.
+pub(crate) fn diagnostic_line(finding: &Value) -> String {
+    let text = |key: &str| match finding.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    let [file, line, column, severity, message, help] =
+        ["file", "line", "column", "severity", "message", "help"].map(text);
+    let help = if help.is_empty() { help } else { format!("\n  help: {help}") };
+    format!("{file}:{line}:{column}: {severity}: {message}{help}")
+}
+
+/// One text after the other, each under a comment line with its scope.
+fn hgrm(answer: &Value) -> String {
+    let entries = answer.as_array().into_iter().flatten();
+    let text =
+        |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    entries.map(|entry| format!("# {} (ns)\n{}\n", text(entry, "scope"), text(entry, "text"))).collect()
+}
