@@ -1,5 +1,7 @@
 """Every reason to refuse a packet. Beside each refused one goes a good one, to see that only the bad one suffers."""
 
+from scapy.layers.inet6 import ICMPv6EchoRequest
+
 from oracle import *
 from rows.tunnels import outer, received
 
@@ -136,7 +138,7 @@ row = Refusals("martian_destination")
 for target in ("127.0.0.1", "127.9.9.9", "0.0.0.0"):
     packet = ip4(FAR, target, 17, udp(FAR, target))
     row.refuse(from_peer(packet), from_peer(ip4(PEER, BOX, 47, gre(packet))))
-for target in ("::1", "::", "fe80::99"):
+for target in ("::1", "::"):
     packet = ip6(FAR6, target, 17, udp(FAR6, target))
     row.refuse(from_peer(packet), from_peer(ip6(PEER6, BOX6, 47, gre(packet))))
 
@@ -189,6 +191,13 @@ row.refuse(from_peer(ip6(PEER6, BOX6, 17, spoilt(full, _6=full[6] ^ 1))), from_p
            from_peer(ip6(PEER6, BOX6, 17, udp("2001:db8::77", BOX6, INNER, 50000, 5556))))  # of another sender
 row = Refusals("udp_zero_checksum")
 row.refuse(from_peer(ip6(PEER6, BOX6, 17, udp(PEER6, BOX6, INNER, 50000, 5556, checksum=0))))
+
+# A ping for a tunnel's address, spoilt on its way (RFC 1122 §3.2.2): in its data, in its checksum, over IPv6.
+row = Refusals("icmp_checksum")
+spoiled = echo(PEER, BOX)
+row.refuse(from_peer(spoiled[:-1] + b"!"), from_peer(spoiled[:22] + b"\0\0" + spoiled[24:]))
+message = transport(PEER6, BOX6, 58, ICMPv6EchoRequest(id=1, seq=1, data=b"ping"))
+row.refuse(from_peer(ip6(PEER6, BOX6, 58, message[:-1] + b"!")), from_peer(ip6("2001:db8::77", BOX6, 58, message)))
 
 row = Refusals("ecn_illegal")
 row.refuse(from_peer(ip4(PEER, BOX, 47, gre(INNER), tos=3)), from_peer(ip4(PEER, BOX, 4, INNER, tos=3)),

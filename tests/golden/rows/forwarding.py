@@ -1,6 +1,7 @@
 """Plain forwarding, VLANs, routes, and what is the host's."""
 
-from scapy.layers.inet6 import (ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6)
+from scapy.layers.inet6 import (ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr,
+                                IPv6)
 from scapy.layers.l2 import ARP
 
 from oracle import *
@@ -109,8 +110,7 @@ packet = datagram(FAR, "10.3.0.1")
 row.send("wan", from_peer(packet, tag=120)).out("wan", to_peer(hop(packet), tag=4094))
 
 # What is the host's, by port and VLAN, as it came but for the tag.
-row = Row("kernel", base(lan_vlans=vlan("guests", 30, "10.30.0.1/24", "2001:db8:30::1/64"))
-          + table("[kernel]", enabled=True))
+row = Row("kernel", base(lan_vlans=vlan("guests", 30, "10.30.0.1/24", "2001:db8:30::1/64")))
 arp = bytes(ARP(op="who-has", hwsrc=HOST_MAC, psrc=HOST, hwdst="00:00:00:00:00:00", pdst="10.1.0.1"))
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 
@@ -140,11 +140,12 @@ solicit = bytes(IPv6(src="2001:db8:30::9", dst="ff02::1:ff00:1", hlim=255) / ICM
 host("guests", 30, lambda tag: ethernet("33:33:ff:00:00:01", HOST_MAC, solicit, tag=tag))
 advert = bytes(IPv6(src=HOST6, dst="2001:db8:1::1", hlim=255) / ICMPv6ND_NA(tgt=HOST6, S=1))
 host("lan", None, lambda tag: from_host(advert, tag=tag))
+# Link-local addresses are the host's affair: it has one on every interface, which no configuration names.
+host("lan", None, lambda tag: from_host(datagram("fe80::9", "fe80::1"), tag=tag))
 host("lan", None, lambda tag: from_host(ip4(HOST, "10.1.0.1", 17, udp(HOST, "10.1.0.1")[:16], more=True), tag=tag))
 
 # Out of a tunnel, the host's packets keep their TTL and have no Ethernet header.
-row = Row("kernel-tunnel", base() + tunnel(addresses=["10.255.0.1/31", "2001:db8:ff::1/127"])
-          + table("[kernel]", enabled=True), tunnels={"t": 1476})
+row = Row("kernel-tunnel", base() + tunnel(addresses=["10.255.0.1/31", "2001:db8:ff::1/127"]), tunnels={"t": 1476})
 for inner in (syn("10.255.0.0", "10.255.0.1", size=1400, dport=179, ttl=1), datagram("10.255.0.0", "10.255.0.1"),
               datagram("10.255.0.0", "10.1.0.1"), datagram("2001:db8:ff::", "2001:db8:ff::1")):
     row.send("wan", from_peer(ip4(PEER, BOX, 47, gre(inner)))).kernel("t", inner, rx={"t": inner})
@@ -155,3 +156,32 @@ for packet in (datagram(PEER, BOX, dport=9999), syn(PEER, BOX, dport=22)):
 packet = datagram(HOST, "10.255.0.0")
 row.marks["mask"] = [ID]
 row.send("lan", from_host(packet)).out("wan", to_peer(ip4(BOX, PEER, 47, gre(hop(packet)), df=True)), tx={"t": packet})
+
+# Pings for a tunnel's addresses are answered without the host, by the way that leads back; the answer is a packet of
+# culvert's own with a TTL of 64. Pings for interfaces' addresses, and those in pieces, are the host's.
+row = Row("echo", base() + tunnel(addresses=["10.255.0.1/31", "2001:db8:ff::1/127"])
+          + tunnel("t6", "ip", BOX6, PEER6), tunnels={"t": 1476, "t6": 1460}, mask=[ID])
+
+
+def ping(src, dst, reply=False, ttl=64, data=b"0123456789", tos=0):
+    if ":" in src:
+        layer = (ICMPv6EchoReply if reply else ICMPv6EchoRequest)(id=0x1234, seq=7, data=data)
+        return ip6(src, dst, 58, transport(src, dst, 58, layer), hlim=ttl, tc=tos)
+    return ip4(src, dst, 1, bytes(ICMP(type=0 if reply else 8, id=0x1234, seq=7) / Raw(data)), ttl=ttl, tos=tos)
+
+
+for data in (b"", b"odd", b"x" * 1200):
+    for source, target in ((PEER, BOX), (PEER6, BOX6), (HOST, BOX), (HOST6, BOX6)):
+        side, there, back = ("wan", from_peer, to_peer) if source in (PEER, PEER6) else ("lan", from_host, to_host)
+        request = there(ping(source, target, ttl=1, data=data, tos=0x20))
+        row.send(side, request).answer(side, back(ping(target, source, True, data=data, tos=0x20)))
+    for source, target in (("10.255.0.0", "10.255.0.1"), ("2001:db8:ff::", "2001:db8:ff::1")):
+        request, reply = ping(source, target, ttl=1, data=data), ping(target, source, True, data=data)
+        row.send("wan", from_peer(ip4(PEER, BOX, 47, gre(request)))).answer(
+            "wan", to_peer(ip4(BOX, PEER, 47, gre(reply), df=True)), rx={"t": request}, tx={"t": reply})
+    request = from_peer(ping(PEER, "10.1.0.1", data=data))
+    row.send("wan", request).kernel("wan", request)
+request = from_peer(ip4(PEER, BOX, 1, ping(PEER, BOX)[20:36], more=True))
+row.send("wan", request).kernel("wan", request)
+request = from_peer(ping(PEER, BOX, reply=True))
+row.send("wan", request).kernel("wan", request)
