@@ -30,7 +30,8 @@ fn devices_bursts_and_workers() {
     let (first, last) = (cores[0], *cores.last().unwrap());
     let options =
         EalOptions { control_core: first, worker_cores: vec![first, last], ..EalOptions::default() };
-    let expected = [port("a", "net_ring_a"), port("b", "net_ring_b"), port("c", "net_ring_c")];
+    // Every step below makes pools of its own, and pools stay: memory for all of them.
+    let expected = ["a", "b", "c", "d"].map(|name| PortOptions { mtu: 9_000, ..port(name, "net_ring") });
     let eal = Eal::start(&options, &expected).unwrap();
     assert_eq!(Eal::start(&options, &[]).unwrap_err(), DpdkError::AlreadyStarted);
     assert!(eal.tsc_hz() > 1_000_000);
@@ -38,6 +39,7 @@ fn devices_bursts_and_workers() {
     refusals_name_the_port_and_the_device(&eal, folder.path());
     bursts_give_every_buffer_back(&eal);
     a_full_device_refuses_and_nothing_is_lost(&eal);
+    a_frame_of_9000_bytes_is_one_buffer(&eal, folder.path());
     the_worker_forwards_from_file_to_file(&eal, first, folder.path());
     two_workers_share_a_port(&eal, [first, last]);
     assert_eq!(eal.buffers_in_use(), 0);
@@ -144,6 +146,30 @@ fn a_full_device_refuses_and_nothing_is_lost(eal: &Eal) {
     }
     drop(burst);
     assert_eq!(eal.buffers_in_use(), before);
+}
+
+fn a_frame_of_9000_bytes_is_one_buffer(eal: &Eal, folder: &Path) {
+    let (input, output) = (folder.join("jumbo-in"), folder.join("jumbo-out"));
+    let jumbo = |len: usize| (0..len).map(|byte| byte as u8).collect::<Vec<u8>>();
+    // Ethernet and two tags around 9,000 bytes of IP; and what no buffer holds.
+    write_pcap(&input, &[jumbo(9_022), jumbo(9_300)]);
+    let device = format!("net_pcap2,rx_pcap={},tx_pcap={}", input.display(), output.display());
+    let options = PortOptions { mtu: 9_000, ..port("lan", &device) };
+    let mut ports = Port::open_all(eal, 1, &[options]).unwrap();
+    let mut queues = ports[0].take_queues(0).unwrap();
+    let mut burst = Burst::new(eal);
+    assert_eq!(burst.receive(&mut queues.rx[0]), 1);
+    let mut frames = burst.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].bytes(), jumbo(9_022));
+    assert_eq!(frames[0].headroom(), forwarder::frame::HEADROOM);
+    frames[0].push_front(100).unwrap()[..100].fill(0x5a);
+    let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
+    drop(frames);
+    burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx));
+    assert_eq!(queues.tx.flush(|_| {}).taken, 1);
+    drop((burst, queues, ports));
+    assert_eq!(read_pcap(&output), [[vec![0x5a; 100], jumbo(9_022)].concat()]);
 }
 
 fn the_worker_forwards_from_file_to_file(eal: &Eal, core: usize, folder: &Path) {
