@@ -148,3 +148,23 @@ fn no_room_for_packets_is_refused() {
     spec.interfaces[1].mtu = 80;
     one_error(&spec, Item::Tunnel(TunnelId(0)), "", &["80", "24", "56"]);
 }
+
+#[test]
+fn headers_longer_than_the_headroom_are_refused() {
+    let around =
+        |name: &str, slot, remote: &str| fou(tunnel(name, slot, Encap::Gre, "2001:db8::1", remote), 5555);
+    let mut spec = Spec {
+        tunnels: vec![
+            around("a", 0, "2001:db8:1::1"),
+            around("b", 1, "2001:db8:2::1"),
+            around("c", 2, "2001:db8::2"),
+        ],
+        routes: vec![to_tunnel("2001:db8:1::1/128", 1), to_tunnel("2001:db8:2::1/128", 2)],
+        ..two_ports()
+    };
+    // Three times 52 and Ethernet.
+    one_error(&spec, Item::Tunnel(TunnelId(0)), "remote", &["170", "142"]);
+    spec.routes.remove(0);
+    spec.routes.push(to_tunnel("2001:db8:1::1/128", 2));
+    assert!(Tables::compile(&spec).is_ok());
+}

@@ -5,9 +5,11 @@
 
 use super::compile::clamps_on;
 use super::*;
+use crate::frame::HEADROOM;
 use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap;
 use crate::tunnel::mss::Limits;
+use crate::wire::ethernet::Ethernet;
 use std::collections::HashMap;
 
 /// Smallest MTU of an IPv4 link (RFC 791 §3.2).
@@ -17,6 +19,9 @@ const TCP_IPV4: usize = 40;
 const TCP_IPV6: usize = 60;
 /// Tunnels in a row that are followed to find a loop; more are refused without a further look.
 const MAX_CHAIN: usize = 64;
+
+/// The longest image that fits in front of a packet whose own Ethernet header has been taken off.
+const MAX_IMAGE: usize = HEADROOM + Ethernet::LEN;
 
 /// What stacks are made from.
 pub(super) struct Stacks<'a> {
@@ -204,6 +209,17 @@ impl Stacks<'_> {
                 message: format!(
                     "the way to {remote} leads through {MAX_LAYERS} other tunnels or more (expected at most \
                      {MAX_LAYERS} layers in all)"
+                ),
+            });
+        }
+        let longest = exits.iter().filter_map(|(_, exit)| exit.as_ref().ok()).map(Image::len).max();
+        if let Some(longest) = longest.filter(|longest| *longest > MAX_IMAGE) {
+            errors.push(SpecError {
+                item: Item::Tunnel(id),
+                key: "remote",
+                message: format!(
+                    "the headers of the whole stack are {longest} bytes, Ethernet included (expected at most \
+                     {MAX_IMAGE}, the room in front of a received packet)"
                 ),
             });
         }

@@ -113,6 +113,16 @@ impl Image {
         Image { bytes: ethernet.to_vec(), layers: Vec::new(), port, sums: false }
     }
 
+    /// Bytes in front of a packet.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The image of `spec`'s packets on this path, which leads to `remote`. `None` where there are [`MAX_LAYERS`] on it
     /// already.
     pub fn stack(&self, spec: &TunnelSpec, remote: IpAddr) -> Option<Self> {
@@ -435,5 +445,28 @@ impl FlowHash {
     #[inline]
     pub fn choice(self, choices: u64) -> u64 {
         ((self.0 >> 34) * choices) >> 30
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_without_room_in_front_is_refused() {
+        let image = Image::new(&[0; 14], PortId(3));
+        let mut buffer = [0; 64];
+        assert_eq!(image.put(&mut Frame::new(&mut buffer, 13, 20)), Err(DropReason::Headroom));
+        assert_eq!(image.put(&mut Frame::new(&mut buffer, 14, 20)), Ok(PortId(3)));
+    }
+
+    #[test]
+    fn entropy_stays_in_its_ranges() {
+        for hash in [0, u64::MAX, 1 << 63, 0x3fff, 0x3_ffff_c000] {
+            let flow = FlowHash(hash);
+            assert!(flow.source_port() >= 49152);
+            assert!((1..=0xf_ffff).contains(&flow.label()));
+            assert!(flow.choice(7) < 7 && flow.choice(1 << 32) < 1 << 32);
+        }
     }
 }
