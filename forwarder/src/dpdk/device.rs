@@ -78,6 +78,7 @@ impl Device {
         let id = match find(&c_name) {
             Some(id) => id,
             None => {
+                refuse_existing_tap(options)?;
                 // SAFETY: EAL runs; the text ends with a NUL and is copied.
                 let code = unsafe { rte_dev_probe(c_arguments.as_ptr()) };
                 let found = if code == 0 { find(&c_name) } else { None };
@@ -292,6 +293,26 @@ fn find(name: &CStr) -> Option<u16> {
     (code == 0).then_some(id)
 }
 
+/// Linux lets two programs have queues of one TAP interface, and spreads its packets over both: never what is meant.
+fn refuse_existing_tap(options: &PortOptions) -> Result<(), DpdkError> {
+    let Some(interface) = tap_interface(&options.device) else { return Ok(()) };
+    // Of this thread's network namespace, which /sys need not be.
+    let interfaces = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let mut names = interfaces.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    if names.any(|name| name == interface) {
+        let (port, device) = (options.name.clone(), options.device.clone());
+        return Err(DpdkError::InterfaceExists { port, device, interface: interface.to_owned() });
+    }
+    Ok(())
+}
+
+/// The interface that a `net_tap` device string names.
+fn tap_interface(device: &str) -> Option<&str> {
+    let (name, arguments) = device.split_once(',')?;
+    let is_tap = name.starts_with("net_tap");
+    arguments.split(',').find_map(|argument| argument.strip_prefix("iface=")).filter(|_| is_tap)
+}
+
 fn probe_error(options: &PortOptions, code: c_int) -> DpdkError {
     let device = &options.device;
     let hint = if pci_address(device).is_some() {
@@ -312,4 +333,23 @@ fn probe_error(options: &PortOptions, code: c_int) -> DpdkError {
         _ => reason(code),
     };
     DpdkError::Probe { port: options.name.clone(), device: device.clone(), reason, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_port_does_not_share_an_interface_that_exists() {
+        let options = |device: &str| PortOptions {
+            name: "lan".to_owned(),
+            device: device.to_owned(),
+            ..PortOptions::default()
+        };
+        let error = refuse_existing_tap(&options("net_tap0,mac=fixed,iface=lo")).unwrap_err().to_string();
+        assert!(error.contains("port lan") && error.contains("interface lo exists"), "{error}");
+        for free in ["net_tap0,iface=no-such-one", "net_tap0", "net_pcap0,iface=lo"] {
+            assert_eq!(refuse_existing_tap(&options(free)), Ok(()), "{free}");
+        }
+    }
 }

@@ -16,6 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where Linux says which hugepages are free.
 const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 
+/// Where Linux says which cores there are.
+const ONLINE_CORES: &str = "/sys/devices/system/cpu/online";
+
 /// Bytes beside packet buffers: device rings and state, DPDK's own.
 const BASE_MEMORY: u64 = 64 << 20;
 
@@ -71,7 +74,7 @@ impl Eal {
         if STARTED.load(Ordering::SeqCst) {
             return Err(DpdkError::AlreadyStarted);
         }
-        check_cores(options)?;
+        check_cores(options, &fs::read_to_string(ONLINE_CORES).unwrap_or_default())?;
         let needed = BASE_MEMORY + port::expected_pool(ports, options.worker_cores.len()).memory();
         let hugepages = choose_memory(options.hugepages, needed, free_hugepages(Path::new(HUGEPAGES)))?;
         let texts = arguments(options, ports, hugepages, needed);
@@ -138,13 +141,22 @@ impl Drop for Inner {
     }
 }
 
-fn check_cores(options: &EalOptions) -> Result<(), DpdkError> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let missing = |core: &&usize| !available.contains(core);
-    match std::iter::once(&options.control_core).chain(&options.worker_cores).find(missing) {
+/// Refuses cores that `online`, such as `0-3,8`, does not have. The cores that this process is allowed are not asked for:
+/// isolated ones are not among them until a thread is put there.
+fn check_cores(options: &EalOptions, online: &str) -> Result<(), DpdkError> {
+    let online = online.trim();
+    let has = |core: usize| {
+        online.split(',').any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            first.parse().is_ok_and(|first: usize| first <= core)
+                && last.parse().is_ok_and(|last: usize| core <= last)
+        })
+    };
+    match std::iter::once(&options.control_core).chain(&options.worker_cores).find(|core| !has(**core)) {
         // Where the cores cannot be read, pinning says what is wrong.
-        Some(core) if !available.is_empty() => Err(DpdkError::NoSuchCore { core: *core, available }),
+        Some(core) if !online.is_empty() => {
+            Err(DpdkError::NoSuchCore { core: *core, online: online.to_owned() })
+        }
         _ => Ok(()),
     }
 }
@@ -252,8 +264,12 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_is_named() {
-        let options = EalOptions { worker_cores: vec![9999], ..EalOptions::default() };
-        let available = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
-        assert_eq!(check_cores(&options), Err(DpdkError::NoSuchCore { core: 9999, available }));
+        let options = |cores: &[usize]| EalOptions { worker_cores: cores.to_vec(), ..EalOptions::default() };
+        assert_eq!(check_cores(&options(&[1, 3, 8]), "0-3,8\n"), Ok(()));
+        for core in [4, 7, 9] {
+            let expected = DpdkError::NoSuchCore { core, online: "0-3,8".to_owned() };
+            assert_eq!(check_cores(&options(&[1, core]), "0-3,8\n"), Err(expected));
+        }
+        assert_eq!(check_cores(&options(&[9]), ""), Ok(()));
     }
 }

@@ -11,12 +11,12 @@ pub enum DpdkError {
     AlreadyStarted,
 
     /// A core that is not there.
-    #[error("core {core} is not one that this process may run on: {available:?}")]
+    #[error("core {core} is not online: this machine has {online}")]
     NoSuchCore {
         /// The core asked for.
         core: usize,
-        /// Those that there are.
-        available: Vec<usize>,
+        /// Those that there are, as Linux lists them: `0-3,8`.
+        online: String,
     },
 
     /// Hugepages are required and too few are free.
@@ -71,6 +71,20 @@ pub enum DpdkError {
         reason: String,
         /// What usually is the cause with this kind of device, with the punctuation before it.
         hint: &'static str,
+    },
+
+    /// A TAP port whose interface is there already, of another program or of another kind.
+    #[error(
+        "port {port}: device {device:?} cannot be opened: an interface {interface} exists already; \
+         stop the program that made it, delete it, or name another one"
+    )]
+    InterfaceExists {
+        /// The port.
+        port: String,
+        /// Its device.
+        device: String,
+        /// The interface.
+        interface: String,
     },
 
     /// Fewer transmit queues than workers.
