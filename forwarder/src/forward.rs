@@ -7,14 +7,16 @@
 
 use crate::echo;
 use crate::frame::Frame;
+use crate::scope::{Scope, is_martian_source, scope};
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{InterfaceId, Port, PortId, Tables, TunnelId, Way};
 use crate::tunnel::decap::{self, Outer};
-use crate::tunnel::encap::{FlowHash, Inherited};
+use crate::tunnel::flow::FlowHash;
+use crate::tunnel::layer::Inherited;
 use crate::tunnel::mss;
 use crate::verdict::{DropReason, Ingress, Verdict};
 use crate::wire::ethernet::Ethernet;
-use crate::wire::ip::{Ip, Version, flow_hash};
+use crate::wire::ip::{Ip, Version};
 use crate::wire::vlan::Vlan;
 use crate::wire::{at_mut, ethertype, ipv4, ipv6, tail};
 use arrayvec::ArrayVec;
@@ -225,7 +227,7 @@ impl Journey<'_> {
         if ip.ttl() <= 1 && !is_ours {
             return Err(DropReason::Ttl);
         }
-        let flow = || FlowHash(flow_hash(ip, packet));
+        let flow = || FlowHash::of(ip, packet);
         let ways = self.tables.route(destination).ok_or(DropReason::NoRoute)?;
         let way = ways.pick(flow).ok_or(DropReason::NoRoute)?;
         match way {
@@ -385,44 +387,4 @@ fn lower_ttl(frame: &mut Frame<'_>, version: Version) -> Result<(), DropReason> 
         Version::V6 => ipv6::lower_hop_limit(at_mut(frame.bytes_mut(), 0)?),
     }
     Ok(())
-}
-
-/// How far a destination reaches (RFC 6890, RFC 4291 §2.4).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Forwarded.
-    Global,
-    /// One host on this link.
-    LinkUnicast,
-    /// Every host on this link that listens: the host's, if it does.
-    LinkGroup,
-    /// Loopback, unspecified, reserved, or multicast beyond the link, which is not routed here.
-    Never,
-}
-
-#[inline]
-fn scope(destination: IpAddr) -> Scope {
-    match destination {
-        IpAddr::V4(address) => match address.octets() {
-            [255, 255, 255, 255] | [224, 0, 0, _] => Scope::LinkGroup,
-            [0 | 127 | 224..=255, ..] => Scope::Never,
-            _ => Scope::Global,
-        },
-        IpAddr::V6(address) => match address.segments() {
-            [0xff00..=0xffff, ..] if address.octets()[1] & 0x0f == 2 => Scope::LinkGroup,
-            [0xff00..=0xffff, ..] => Scope::Never,
-            [0xfe80..=0xfebf, ..] => Scope::LinkUnicast,
-            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Scope::Never,
-            _ => Scope::Global,
-        },
-    }
-}
-
-/// Whether an address can never be a sender's beyond its own link (RFC 1812 §5.3.7, RFC 4291 §2.5 to 2.7).
-#[inline]
-fn is_martian_source(source: IpAddr) -> bool {
-    match source {
-        IpAddr::V4(address) => matches!(address.octets(), [0 | 127 | 224..=255, ..]),
-        IpAddr::V6(_) => scope(source) != Scope::Global,
-    }
 }

@@ -25,6 +25,7 @@ pub mod verdict;
 
 pub mod echo;
 pub mod forward;
+pub mod scope;
 
 pub mod publish;
 pub mod stats;

@@ -3,7 +3,7 @@
 //! Open addressing at half load, so nearly every look-up ends in the first line that it touches. The set is built once
 //! and never changes afterwards.
 
-use crate::wire::ip::mix;
+use crate::tunnel::flow::mix;
 use std::net::IpAddr;
 
 /// Something to look up.

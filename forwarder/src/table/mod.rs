@@ -13,10 +13,10 @@ pub use spec::*;
 
 use crate::stats::TunnelStats;
 use crate::tunnel::decap::{Decap, Local, Selector};
-use crate::tunnel::encap::{FlowHash, Image};
+use crate::tunnel::encap::Image;
+use crate::tunnel::flow::{FlowHash, mix};
 use crate::tunnel::mss::Clamps;
 use crate::verdict::DropReason;
-use crate::wire::ip::mix;
 use exact::{ExactMatch, Key};
 use ipnet::IpNet;
 use lpm::Lpm;

@@ -6,17 +6,18 @@
 //! from the layer inside, and what comes from the hash of the inner flow. A stack of tunnels costs one copy, like a
 //! single one.
 
-use super::ecn;
+use super::flow::FlowHash;
+use super::layer::{Inherited, Layer, PayloadType};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Df, Dscp, Ecn, Encap, PortId, SourcePort, Ttl, TunnelSpec, UdpChecksum, UdpKind};
+use crate::table::{Encap, PortId, SourcePort, TunnelSpec, UdpChecksum, UdpKind};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::gre::GreRepr;
 use crate::wire::gue::{Gue, GueRepr};
-use crate::wire::ip::{Ip, Version};
-use crate::wire::ipv4::{self, Ipv4, Ipv4Repr};
-use crate::wire::ipv6::{Ipv6, Ipv6Repr};
+use crate::wire::ip::Version;
+use crate::wire::ipv4::Ipv4Repr;
+use crate::wire::ipv6::Ipv6Repr;
 use crate::wire::udp::{Udp, UdpRepr};
 use crate::wire::{at_mut, protocol};
 use std::net::IpAddr;
@@ -28,62 +29,6 @@ pub struct Image {
     layers: Vec<Layer>, // innermost first, at most MAX_LAYERS
     port: PortId,
     sums: bool, // some layer has a checksum over its payload
-}
-
-/// One layer of an image: where its headers begin, and how they are filled in.
-#[derive(Clone, Debug)]
-struct Layer {
-    slot: u32,
-    version: Version,
-    ip: usize,
-    udp: Option<usize>,
-    shim: Option<usize>, // GUE, or GRE where there is none
-    end: usize,
-    payload_type: PayloadType,
-    ttl: Ttl,
-    dscp: Dscp,
-    ecn: Ecn,
-    df: Df,
-    source_port: Option<SourcePort>,
-    udp_checksum: UdpChecksum,
-    gre_checksum: Option<usize>,
-    gre_sequence: Option<usize>,
-}
-
-/// Where a layer says what it carries.
-#[derive(Clone, Copy, Debug)]
-enum PayloadType {
-    Ethertype(usize),
-    Protocol(usize),
-    Unsaid, // the version of the inner packet says it
-}
-
-/// What the headers in front inherit from a packet.
-#[derive(Clone, Copy, Debug)]
-pub struct Inherited {
-    version: Version,
-    traffic_class: u8,
-    ttl: u8,
-    dont_fragment: bool,
-}
-
-impl Inherited {
-    /// From a checked header.
-    #[inline]
-    pub fn new(ip: Ip<'_>) -> Self {
-        Inherited {
-            version: ip.version(),
-            traffic_class: ip.traffic_class(),
-            ttl: ip.ttl(),
-            dont_fragment: ip.dont_fragment(),
-        }
-    }
-
-    /// The same for a packet whose TTL is being lowered.
-    #[inline]
-    pub fn one_hop_later(self) -> Self {
-        Inherited { ttl: self.ttl.saturating_sub(1), ..self }
-    }
 }
 
 /// Bytes that a tunnel's own headers take, without those of tunnels that carry it.
@@ -282,172 +227,6 @@ fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
     }
 }
 
-impl Layer {
-    fn has_sums(&self) -> bool {
-        self.gre_checksum.is_some() || (self.udp.is_some() && self.udp_checksum == UdpChecksum::Full)
-    }
-
-    /// Writes what kind of packet this layer carries.
-    #[inline]
-    fn fill_payload_type(&self, packet: &mut [u8], inner: Version) -> Result<(), DropReason> {
-        match self.payload_type {
-            PayloadType::Ethertype(offset) => *at_mut(packet, offset)? = inner.ethertype().to_be_bytes(),
-            PayloadType::Protocol(offset) => *at_mut(packet, offset)? = [inner.protocol()],
-            PayloadType::Unsaid => {}
-        }
-        Ok(())
-    }
-
-    /// Fills in everything that depends on the packet. `sum` is that of what follows the layer's headers, if `sums`, and
-    /// is left as that of the whole layer. Returns what the next layer out inherits.
-    #[inline]
-    fn fill(
-        &self,
-        packet: &mut [u8],
-        inner: Inherited,
-        flow: FlowHash,
-        identification: &mut u16,
-        sum: &mut Sum,
-        sums: bool,
-    ) -> Result<Inherited, DropReason> {
-        if sums && let Some(shim) = self.shim {
-            self.fill_gre_checksum(packet, shim, sum)?;
-        }
-        let total_len = packet.len() - self.ip;
-        if let Some(udp) = self.udp {
-            self.fill_udp(packet, udp, flow, sum, sums)?;
-        }
-        let dscp = match self.dscp {
-            Dscp::Inherit | Dscp::Uniform => inner.traffic_class & !ecn::MASK,
-            Dscp::Fixed(dscp) => dscp << 2,
-        };
-        let ecn = match self.ecn {
-            Ecn::Rfc6040 => inner.traffic_class & ecn::MASK,
-            Ecn::Off => ecn::NOT_ECT,
-        };
-        let ttl = match self.ttl {
-            Ttl::Fixed(ttl) => ttl,
-            Ttl::Inherit => inner.ttl,
-        };
-        let dont_fragment = match self.df {
-            Df::Set => true,
-            Df::Inherit => inner.dont_fragment,
-            Df::Clear => false,
-        };
-        let outer = Inherited {
-            version: self.version,
-            traffic_class: dscp | ecn,
-            ttl,
-            dont_fragment: dont_fragment && self.version == Version::V4,
-        };
-        match self.version {
-            Version::V4 => {
-                let header: &mut [u8; Ipv4::LEN] = at_mut(packet, self.ip)?;
-                header[1] = outer.traffic_class;
-                [header[2], header[3]] = (total_len as u16).to_be_bytes();
-                // An atomic datagram needs no identification (RFC 6864 §4.1); others must not repeat one soon.
-                if !dont_fragment {
-                    *identification = identification.wrapping_add(1);
-                    [header[4], header[5]] = identification.to_be_bytes();
-                }
-                [header[6], header[7]] = if dont_fragment { ipv4::DF } else { 0 }.to_be_bytes();
-                header[8] = ttl;
-                ipv4::fill_checksum(header);
-                if sums {
-                    *sum = *sum + Sum::of(header);
-                }
-            }
-            Version::V6 => {
-                let header: &mut [u8; Ipv6::LEN] = at_mut(packet, self.ip)?;
-                let word = 6 << 28 | u32::from(outer.traffic_class) << 20 | flow.label();
-                [header[0], header[1], header[2], header[3]] = word.to_be_bytes();
-                [header[4], header[5]] = ((total_len - Ipv6::LEN) as u16).to_be_bytes();
-                header[7] = ttl;
-                if sums {
-                    *sum = *sum + Sum::of(header);
-                }
-            }
-        }
-        Ok(outer)
-    }
-
-    /// Adds the headers between UDP and the inner packet to `sum`, and writes the GRE checksum where there is one.
-    #[inline]
-    fn fill_gre_checksum(&self, packet: &mut [u8], shim: usize, sum: &mut Sum) -> Result<(), DropReason> {
-        let Some(offset) = self.gre_checksum else {
-            *sum = *sum + Sum::of(packet.get(shim..self.end).unwrap_or_default());
-            return Ok(());
-        };
-        let gre = offset - 4;
-        let checksum = (*sum + Sum::of(packet.get(gre..self.end).unwrap_or_default())).checksum();
-        *at_mut(packet, offset)? = checksum;
-        // With its checksum in place GRE and its payload sum to nothing; what is left is a GUE header, if any.
-        *sum = Sum::of(packet.get(shim..gre).unwrap_or_default());
-        Ok(())
-    }
-
-    #[inline]
-    fn fill_udp(
-        &self,
-        packet: &mut [u8],
-        offset: usize,
-        flow: FlowHash,
-        sum: &mut Sum,
-        sums: bool,
-    ) -> Result<(), DropReason> {
-        let len = packet.len() - offset;
-        let header: &mut [u8; Udp::LEN] = at_mut(packet, offset)?;
-        if self.source_port == Some(SourcePort::Flow) {
-            [header[0], header[1]] = flow.source_port().to_be_bytes();
-        }
-        [header[4], header[5]] = (len as u16).to_be_bytes();
-        if !sums {
-            return Ok(());
-        }
-        *sum = *sum + Sum::of(header);
-        if self.udp_checksum == UdpChecksum::Full {
-            let addresses = match self.version {
-                Version::V4 => packet.get(self.ip + 12..self.ip + 20),
-                Version::V6 => packet.get(self.ip + 8..self.ip + 40),
-            };
-            let pseudo = Sum::pseudo_header(addresses.unwrap_or_default(), protocol::UDP, len);
-            // Zero would say that there is none (RFC 768).
-            let checksum = match (*sum + pseudo).checksum() {
-                [0, 0] => [0xff, 0xff],
-                checksum => checksum,
-            };
-            *at_mut(packet, offset + 6)? = checksum;
-            *sum = *sum + Sum::word(checksum);
-        }
-        Ok(())
-    }
-}
-
-/// The hash of an inner flow, and what is taken from it: different bits for different uses, so that a choice made here
-/// does not thin out the choices of routers further on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowHash(pub u64);
-
-impl FlowHash {
-    /// UDP source port, 49152 to 65535 (RFC 8086 §3.1).
-    #[inline]
-    pub fn source_port(self) -> u16 {
-        0xc000 | (self.0 & 0x3fff) as u16
-    }
-
-    /// IPv6 flow label, 1 to 0xfffff (RFC 6438 §3).
-    #[inline]
-    pub fn label(self) -> u32 {
-        (((self.0 >> 14) & 0xf_ffff) as u32).max(1)
-    }
-
-    /// A number from 0 to `choices` − 1, for `choices` up to 2³².
-    #[inline]
-    pub fn choice(self, choices: u64) -> u64 {
-        ((self.0 >> 34) * choices) >> 30
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,15 +237,5 @@ mod tests {
         let mut buffer = [0; 64];
         assert_eq!(image.put(&mut Frame::new(&mut buffer, 13, 20)), Err(DropReason::Headroom));
         assert_eq!(image.put(&mut Frame::new(&mut buffer, 14, 20)), Ok(PortId(3)));
-    }
-
-    #[test]
-    fn entropy_stays_in_its_ranges() {
-        for hash in [0, u64::MAX, 1 << 63, 0x3fff, 0x3_ffff_c000] {
-            let flow = FlowHash(hash);
-            assert!(flow.source_port() >= 49152);
-            assert!((1..=0xf_ffff).contains(&flow.label()));
-            assert!(flow.choice(7) < 7 && flow.choice(1 << 32) < 1 << 32);
-        }
     }
 }

@@ -3,4 +3,6 @@
 pub mod decap;
 pub mod ecn;
 pub mod encap;
+pub mod flow;
+pub mod layer;
 pub mod mss;

@@ -2,7 +2,7 @@
 
 use super::ipv4::{self, Ipv4};
 use super::ipv6::{self, Ipv6, UpperLayer};
-use super::{head, protocol, tail};
+use super::protocol;
 use crate::verdict::DropReason;
 use std::net::IpAddr;
 
@@ -176,79 +176,9 @@ impl Version {
     }
 }
 
-/// A hash of the packet's flow: the same for all packets of a flow and direction, well mixed over all bits.
-///
-/// TCP and UDP ports take part where the packet is whole; a fragment has the addresses and protocol only, the first one
-/// too, so that all fragments of one packet go one way (RFC 8086 §3.2).
-#[inline]
-pub fn flow_hash(ip: Ip<'_>, packet: &[u8]) -> u64 {
-    let Ok(upper) = ip.upper_layer(packet) else { return mix_all(ip.addresses(), 0) };
-    let ports = match upper.protocol {
-        protocol::TCP | protocol::UDP if !upper.is_fragment => {
-            head::<4>(tail(packet, upper.offset)).copied().map_or(0, u32::from_le_bytes)
-        }
-        _ => 0,
-    };
-    mix_all(ip.addresses(), u64::from(ports) << 8 | u64::from(upper.protocol))
-}
-
-#[inline]
-fn mix_all(addresses: &[u8], seed: u64) -> u64 {
-    let mut hash = mix(seed, 0x9e37_79b9_7f4a_7c15);
-    for word in addresses.as_chunks::<8>().0 {
-        hash = mix(hash ^ u64::from_le_bytes(*word), 0xd6e8_feb8_6659_fd93);
-    }
-    hash
-}
-
-/// Multiplies to 128 bits and folds the halves: every bit of the product reaches the result.
-#[inline]
-pub(crate) fn mix(word: u64, factor: u64) -> u64 {
-    let product = u128::from(word ^ 0xa076_1d64_78bd_642f) * u128::from(factor);
-    (product >> 64) as u64 ^ product as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ipv4::Ipv4Repr;
-    use std::collections::HashSet;
-    use std::net::Ipv4Addr;
-
-    fn packet(fragment: u16, protocol: u8, ports: [u8; 4], last: u8) -> Vec<u8> {
-        let header = Ipv4Repr {
-            traffic_class: 0,
-            total_len: 28,
-            identification: 0,
-            fragment,
-            ttl: 64,
-            protocol,
-            source: Ipv4Addr::new(192, 0, 2, 1),
-            destination: Ipv4Addr::new(198, 51, 100, last),
-        };
-        [header.emit().as_slice(), &ports, &[0; 4]].concat()
-    }
-
-    fn hash(packet: &[u8]) -> u64 {
-        flow_hash(Ip::check(packet, Version::V4).unwrap(), packet)
-    }
-
-    #[test]
-    fn fragments_of_one_packet_share_the_hash() {
-        let first = hash(&packet(ipv4::MF, 17, [1, 2, 3, 4], 1));
-        assert_eq!(first, hash(&packet(ipv4::MF | 5, 17, [9, 9, 9, 9], 1)));
-        assert_eq!(first, hash(&packet(7, 17, [8, 8, 8, 8], 1)));
-        assert_ne!(first, hash(&packet(0, 17, [1, 2, 3, 4], 1)));
-    }
-
-    #[test]
-    fn neighbouring_flows_spread_over_all_bits() {
-        for shift in [0, 14, 28, 44, 50] {
-            let buckets: HashSet<_> =
-                (0..=255u8).map(|port| hash(&packet(0, 6, [0, port, 0, 80], 1)) >> shift & 0x3f).collect();
-            assert!(buckets.len() > 58, "{} of 64 values at bit {shift}", buckets.len());
-        }
-    }
 
     #[test]
     fn the_version_is_in_the_first_byte() {
