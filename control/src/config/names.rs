@@ -3,7 +3,7 @@
 use super::document::{Findings, Source, nearest};
 use super::value::{Value, quoted};
 use forwarder::table::{InterfaceId, TunnelId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The longest name in bytes: it becomes part of file names.
 const MAX_NAME: usize = 64;
@@ -22,6 +22,8 @@ pub(super) enum Named {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     by_name: HashMap<String, (Named, usize)>,
+    /// Names that several have; what they refer to is not worth a second finding.
+    clashing: HashSet<String>,
 }
 
 impl Names {
@@ -43,19 +45,19 @@ impl Names {
             );
             value.wrong(&expected, findings);
         }
-        match self.by_name.get(name) {
-            None => {
-                self.by_name.insert(name.to_owned(), (named, value.at()));
-            }
-            Some((_, first)) => {
-                let message = format!(
-                    "the name {} is taken by line {} (expected a name of its own; ports, VLANs and tunnels share one \
-                     name space)",
-                    quoted(name),
-                    source.line(*first)
-                );
-                findings.error(value.at(), message);
-            }
+        // Ports are read before tunnels, wherever they stand in the file.
+        if let Some((_, other)) = self.by_name.get(name) {
+            let (first, second) = (value.at().min(*other), value.at().max(*other));
+            let message = format!(
+                "the name {} is taken by line {} (expected a name of its own; ports, VLANs and tunnels share one name \
+                 space)",
+                quoted(name),
+                source.line(first)
+            );
+            findings.error(second, message);
+            self.clashing.insert(name.to_owned());
+        } else {
+            self.by_name.insert(name.to_owned(), (named, value.at()));
         }
         name.to_owned()
     }
@@ -93,6 +95,7 @@ impl Names {
         let name = value.string(findings)?;
         match self.by_name.get(name) {
             Some((named, _)) if fits(named) => return Some(*named),
+            Some(_) if self.clashing.contains(name) => return None,
             Some((named, _)) => {
                 let what = match named {
                     Named::Interface(_) => "a port or VLAN",

@@ -1,0 +1,515 @@
+//! What would change between two configurations, by name: items added, items removed, keys changed.
+//!
+//! What counts is what acts: a tunnel that gets its `mtu` from a profile and one that says the same number are alike, and
+//! the order of the file does not matter, except that of ports, which are numbered by it.
+
+use crate::config::{Config, Hugepages, Idle, Queues, Rss};
+use forwarder::table::{
+    ClampOn, Df, Dscp, Ecn, Encap, InterfaceId, Mac, Mss, Remote, RouteTarget, SourcePort, Spec, Ttl,
+    TunnelId, TunnelSpec, UdpChecksum, UdpKind,
+};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fmt::{Display, Write};
+
+/// Everything that differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    changes: Vec<Change>,
+}
+
+/// One item that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    kind: &'static str,
+    name: String,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Added,
+    Removed,
+    Changed(Vec<Difference>),
+}
+
+/// A key with its old and new value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Difference {
+    key: &'static str,
+    old: String,
+    new: String,
+}
+
+/// An item as it is compared.
+#[derive(Debug)]
+struct Item {
+    kind: &'static str,
+    name: String,
+    keys: Vec<(&'static str, String)>,
+}
+
+/// What devices were opened with; the other keys of a port are in the tables.
+const FIXED_KEYS: [&str; 5] = ["device", "mtu", "mac", "rx_queues", "rss"];
+
+impl Plan {
+    /// What changes from the first configuration, with what was made from it, to the second.
+    pub(crate) fn between(old: &Config, old_spec: &Spec, new: &Config, new_spec: &Spec) -> Plan {
+        let (old_items, new_items) = (items(old, old_spec), items(new, new_spec));
+        let before: HashMap<(&str, &str), &Item> =
+            old_items.iter().map(|item| (item.identity(), item)).collect();
+        let after: HashMap<(&str, &str), &Item> =
+            new_items.iter().map(|item| (item.identity(), item)).collect();
+        let mut changes = Vec::new();
+        for item in &new_items {
+            let what = match before.get(&item.identity()) {
+                None => What::Added,
+                Some(old) => match differences(old, item) {
+                    none if none.is_empty() => continue,
+                    some => What::Changed(some),
+                },
+            };
+            changes.push(Change { kind: item.kind, name: item.name.clone(), what });
+        }
+        for item in old_items.iter().filter(|item| !after.contains_key(&item.identity())) {
+            changes.push(Change { kind: item.kind, name: item.name.clone(), what: What::Removed });
+        }
+        changes.extend(reordered(&old.port_names(), &new.port_names()));
+        Plan { changes }
+    }
+
+    /// What a running daemon cannot change: cores, memory, the socket, devices and their order.
+    pub(crate) fn restart(&self) -> Vec<String> {
+        let needs = |change: &Change| match (change.kind, &change.what) {
+            ("system", What::Changed(differences)) => {
+                let keys = differences.iter().map(|difference| difference.key);
+                Some(format!("{} ({})", change.name, keys.collect::<Vec<_>>().join(", ")))
+            }
+            ("port", What::Changed(differences)) => {
+                let keys = differences
+                    .iter()
+                    .map(|difference| difference.key)
+                    .filter(|key| FIXED_KEYS.contains(key));
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                (!keys.is_empty()).then(|| format!("port {} ({keys})", change.name))
+            }
+            ("port", What::Added) => Some(format!("port {} (added)", change.name)),
+            ("port", What::Removed) => Some(format!("port {} (removed)", change.name)),
+            _ => None,
+        };
+        self.changes.iter().filter_map(needs).collect()
+    }
+
+    /// How many items of each sort, in a few words.
+    pub(crate) fn summary(&self) -> String {
+        let count = |fits: fn(&What) -> bool| self.changes.iter().filter(|change| fits(&change.what)).count();
+        let added = count(|what| matches!(what, What::Added));
+        let removed = count(|what| matches!(what, What::Removed));
+        let changed = count(|what| matches!(what, What::Changed(_)));
+        match self.changes.is_empty() {
+            true => "nothing changes".to_owned(),
+            false => format!("{added} added, {removed} removed, {changed} changed"),
+        }
+    }
+
+    /// An array of `{"kind", "name", "change", "keys": [{"key", "old", "new"}]}`.
+    pub(crate) fn json(&self) -> Value {
+        self.changes.iter().map(Change::json).collect()
+    }
+}
+
+impl Change {
+    fn json(&self) -> Value {
+        let (change, differences) = match &self.what {
+            What::Added => ("added", &[][..]),
+            What::Removed => ("removed", &[][..]),
+            What::Changed(differences) => ("changed", differences.as_slice()),
+        };
+        let key = |difference: &Difference| json!({ "key": difference.key, "old": difference.old, "new": difference.new });
+        let keys: Vec<Value> = differences.iter().map(key).collect();
+        json!({ "kind": self.kind, "name": self.name, "change": change, "keys": keys })
+    }
+}
+
+/// A plan, as [`Plan::json`] gives it, for people: a line for each item, and one for each key of a changed one.
+pub(crate) fn text(plan: &Value) -> String {
+    let field =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for change in plan.as_array().into_iter().flatten() {
+        let sign = match field(change, "change").as_str() {
+            "added" => '+',
+            "removed" => '-',
+            _ => '~',
+        };
+        let _ = writeln!(text, "{sign} {} {}", field(change, "kind"), field(change, "name"));
+        for key in change.get("keys").and_then(Value::as_array).into_iter().flatten() {
+            let _ =
+                writeln!(text, "    {}: {} -> {}", field(key, "key"), field(key, "old"), field(key, "new"));
+        }
+    }
+    if text.is_empty() {
+        text.push_str("nothing changes\n");
+    }
+    text
+}
+
+impl Item {
+    fn identity(&self) -> (&str, &str) {
+        (self.kind, &self.name)
+    }
+}
+
+fn differences(old: &Item, new: &Item) -> Vec<Difference> {
+    let keys = old.keys.iter().zip(&new.keys).filter(|(old, new)| old.1 != new.1);
+    keys.map(|(old, new)| Difference { key: new.0, old: old.1.clone(), new: new.1.clone() }).collect()
+}
+
+/// Ports that both have, in another order.
+fn reordered(old: &[&str], new: &[&str]) -> Option<Change> {
+    let common = |names: &[&str], others: &[&str]| {
+        let names: Vec<&str> = names.iter().filter(|name| others.contains(name)).copied().collect();
+        names.join(", ")
+    };
+    let (old, new) = (common(old, new), common(new, old));
+    (old != new).then(|| Change {
+        kind: "system",
+        name: "ports".to_owned(),
+        what: What::Changed(vec![Difference { key: "order", old, new }]),
+    })
+}
+
+/// Everything in a configuration. Items of one kind always have the same keys in the same order.
+fn items(config: &Config, spec: &Spec) -> Vec<Item> {
+    let mut items = machine(config);
+    for (index, interface) in spec.interfaces.iter().enumerate() {
+        let addresses = ("addresses", list(&interface.addresses));
+        let port = config.ports.get(usize::from(interface.port.0));
+        let port_name = port.map_or("", |port| &port.name);
+        let keys = match (interface.vlan, port) {
+            (Some(id), _) => vec![("port", port_name.to_owned()), ("id", id.to_string()), addresses],
+            (None, Some(port)) => vec![
+                ("device", port.device.clone()),
+                ("mtu", port.mtu.to_string()),
+                ("mac", port.mac.map_or("the device's own".to_owned(), mac)),
+                (
+                    "rx_queues",
+                    match port.rx_queues {
+                        Queues::Auto => "auto".to_owned(),
+                        Queues::Fixed(count) => count.to_string(),
+                    },
+                ),
+                (
+                    "rss",
+                    word(
+                        port.rss,
+                        [
+                            (Rss::Auto, "auto"),
+                            (Rss::Outer, "outer"),
+                            (Rss::Inner, "inner"),
+                            (Rss::Off, "off"),
+                        ],
+                    ),
+                ),
+                addresses,
+            ],
+            (None, None) => continue,
+        };
+        let kind = if interface.vlan.is_some() { "vlan" } else { "port" };
+        items.push(Item { kind, name: interface_name(spec, InterfaceId(index as u16)), keys });
+    }
+    for neighbor in &spec.neighbors {
+        let name = format!("{} on {}", neighbor.address, interface_name(spec, neighbor.interface));
+        items.push(Item { kind: "neighbor", name, keys: vec![("mac", mac(neighbor.mac))] });
+    }
+    for tunnel in &spec.tunnels {
+        items.push(Item { kind: "tunnel", name: tunnel.name.clone(), keys: tunnel_keys(tunnel) });
+    }
+    for route in &spec.routes {
+        let way = match route.target {
+            RouteTarget::Gateway { address, interface } => {
+                format!("via {address} on {}", interface_name(spec, interface))
+            }
+            RouteTarget::Interface(interface) => format!("on {}", interface_name(spec, interface)),
+            RouteTarget::Tunnel(tunnel) => format!("into {}", tunnel_name(spec, tunnel)),
+        };
+        let keys = vec![("weight", route.weight.to_string()), ("priority", route.priority.to_string())];
+        items.push(Item { kind: "route", name: format!("{} {way}", route.prefix), keys });
+    }
+    for clamp in &spec.clamps {
+        let on = match clamp.on {
+            ClampOn::Interface(interface) => interface_name(spec, interface),
+            ClampOn::Tunnel(tunnel) => tunnel_name(spec, tunnel),
+        };
+        let direction = match (clamp.input, clamp.output) {
+            (true, true) => "both",
+            (true, false) => "in",
+            _ => "out",
+        };
+        let prefix = clamp.prefix.map_or(String::new(), |prefix| format!(" {prefix}"));
+        let keys = vec![("ipv4", or_none(clamp.ipv4)), ("ipv6", or_none(clamp.ipv6))];
+        items.push(Item { kind: "mss_clamp", name: format!("{on} {direction}{prefix}"), keys });
+    }
+    number_alike(&mut items);
+    items
+}
+
+/// Items without a name of their own may stand in a file several times: the second is `… #2`.
+fn number_alike(items: &mut [Item]) {
+    let mut seen: HashMap<(&'static str, String), usize> = HashMap::new();
+    for item in items {
+        let count = seen.entry((item.kind, item.name.clone())).or_default();
+        *count += 1;
+        if *count > 1 {
+            let _ = write!(item.name, " #{count}");
+        }
+    }
+}
+
+fn machine(config: &Config) -> Vec<Item> {
+    let system = &config.system;
+    let hugepages = [(Hugepages::Auto, "auto"), (Hugepages::Required, "required"), (Hugepages::Off, "off")];
+    let keys = vec![
+        ("worker_cores", list(&system.worker_cores)),
+        ("control_core", system.control_core.to_string()),
+        ("hugepages", word(system.hugepages, hugepages)),
+        ("idle", word(system.idle, [(Idle::Poll, "poll"), (Idle::Sleep, "sleep")])),
+        ("eal_args", list(&system.eal_args)),
+    ];
+    let socket = vec![("socket", config.control.socket.display().to_string())];
+    let item = |name: &str, keys| Item { kind: "system", name: name.to_owned(), keys };
+    vec![item("system", keys), item("control", socket)]
+}
+
+fn tunnel_keys(tunnel: &TunnelSpec) -> Vec<(&'static str, String)> {
+    let kinds = [
+        (UdpKind::Fou, "fou"),
+        (UdpKind::Gue, "gue"),
+        (UdpKind::Gue1, "gue1"),
+        (UdpKind::GreInUdp, "gre-in-udp"),
+    ];
+    let udp =
+        |value: &dyn Fn(&forwarder::table::UdpSpec) -> String| tunnel.udp.as_ref().map_or(none(), value);
+    vec![
+        ("encap", word(tunnel.encap, [(Encap::Gre, "gre"), (Encap::Ip, "ip")])),
+        ("local", tunnel.local.to_string()),
+        (
+            "remote",
+            match &tunnel.remote {
+                Remote::One(address) => address.to_string(),
+                Remote::Senders(senders) => format!("senders {}", list(senders)),
+            },
+        ),
+        ("addresses", list(&tunnel.addresses)),
+        ("key", or_none(tunnel.key)),
+        ("checksum", tunnel.checksum.to_string()),
+        ("sequence", tunnel.sequence.to_string()),
+        (
+            "ttl",
+            match tunnel.ttl {
+                Ttl::Fixed(ttl) => ttl.to_string(),
+                Ttl::Inherit => "inherit".to_owned(),
+            },
+        ),
+        (
+            "dscp",
+            match tunnel.dscp {
+                Dscp::Inherit => "inherit".to_owned(),
+                Dscp::Uniform => "uniform".to_owned(),
+                Dscp::Fixed(dscp) => dscp.to_string(),
+            },
+        ),
+        ("ecn", word(tunnel.ecn, [(Ecn::Rfc6040, "rfc6040"), (Ecn::Off, "off")])),
+        ("df", word(tunnel.df, [(Df::Set, "set"), (Df::Inherit, "inherit"), (Df::Clear, "clear")])),
+        ("mtu", tunnel.mtu.map_or("auto".to_owned(), |mtu| mtu.to_string())),
+        (
+            "mss",
+            match tunnel.mss {
+                Mss::Auto => "auto".to_owned(),
+                Mss::Off => "off".to_owned(),
+                Mss::Fixed { ipv4, ipv6 } => format!("ipv4 {}, ipv6 {}", or_none(ipv4), or_none(ipv6)),
+            },
+        ),
+        ("inner_source", list(&tunnel.inner_source)),
+        ("latency", tunnel.latency.to_string()),
+        ("udp.kind", udp(&|udp| word(udp.kind, kinds))),
+        ("udp.port", udp(&|udp| udp.port.to_string())),
+        (
+            "udp.source_port",
+            udp(&|udp| match udp.source_port {
+                SourcePort::Flow => "flow".to_owned(),
+                SourcePort::Fixed(port) => port.to_string(),
+            }),
+        ),
+        (
+            "udp.checksum",
+            udp(&|udp| word(udp.checksum, [(UdpChecksum::Full, "full"), (UdpChecksum::Zero, "zero")])),
+        ),
+    ]
+}
+
+fn interface_name(spec: &Spec, id: InterfaceId) -> String {
+    spec.interfaces.get(usize::from(id.0)).map_or(String::new(), |interface| interface.name.clone())
+}
+
+fn tunnel_name(spec: &Spec, id: TunnelId) -> String {
+    spec.tunnels.get(id.0 as usize).map_or(String::new(), |tunnel| tunnel.name.clone())
+}
+
+fn word<T: PartialEq, const N: usize>(value: T, words: [(T, &str); N]) -> String {
+    words.into_iter().find(|(known, _)| *known == value).map_or(String::new(), |(_, word)| word.to_owned())
+}
+
+fn list<T: Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return none();
+    }
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn or_none<T: Display>(value: Option<T>) -> String {
+    value.map_or_else(none, |value| value.to_string())
+}
+
+fn none() -> String {
+    "none".to_owned()
+}
+
+fn mac(Mac(bytes): Mac) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Slots, parse};
+
+    const BASE: &str = r#"
+        [[port]]
+        name = "a"
+        device = "net_null0"
+        addresses = ["192.0.2.1/24"]
+        [[port]]
+        name = "b"
+        device = "net_null1"
+          [[port.vlan]]
+          id = 5
+          name = "v"
+          addresses = ["198.51.100.1/24"]
+        [[neighbor]]
+        interface = "a"
+        address = "192.0.2.2"
+        mac = "02:00:00:00:00:02"
+        [[tunnel]]
+        name = "t"
+        encap = "gre"
+        local = "203.0.113.1"
+        remote = "192.0.2.2"
+        mtu = 1372
+        mss = { ipv4 = 1332, ipv6 = 1312 }
+        [[route]]
+        prefix = "10.0.0.0/8"
+        tunnel = "t"
+        [[mss_clamp]]
+        on = "v"
+        direction = "out"
+        ipv4 = 1300
+    "#;
+
+    fn plan(old: &str, new: &str) -> Plan {
+        let read = |text: &str| {
+            let config = parse("f", text.to_owned()).unwrap();
+            let spec = config.spec(&config.stand_in_macs(), &mut Slots::default());
+            (config, spec)
+        };
+        let ((old, old_spec), (new, new_spec)) = (read(old), read(new));
+        Plan::between(&old, &old_spec, &new, &new_spec)
+    }
+
+    #[test]
+    fn nothing_changes_between_alike_files() {
+        let profile = BASE.replace("mtu = 1372", "profile = \"cni-legacy-fou\"");
+        let profile = profile.replace("mss = { ipv4 = 1332, ipv6 = 1312 }", "");
+        let same = plan(BASE, &profile);
+        assert_eq!(same, Plan::default());
+        assert_eq!(
+            (same.summary(), text(&same.json())),
+            ("nothing changes".into(), "nothing changes\n".into())
+        );
+    }
+
+    #[test]
+    fn changed_keys_have_old_and_new_value() {
+        for (from, to, kind, name, key, old, new) in [
+            (
+                "\"192.0.2.1/24\"",
+                "\"192.0.2.9/24\"",
+                "port",
+                "a",
+                "addresses",
+                "192.0.2.1/24",
+                "192.0.2.9/24",
+            ),
+            ("id = 5", "id = 6", "vlan", "v", "id", "5", "6"),
+            (
+                "00:02\"",
+                "00:03\"",
+                "neighbor",
+                "192.0.2.2 on a",
+                "mac",
+                "02:00:00:00:00:02",
+                "02:00:00:00:00:03",
+            ),
+            ("mtu = 1372", "mtu = 1400", "tunnel", "t", "mtu", "1372", "1400"),
+            (
+                "tunnel = \"t\"",
+                "tunnel = \"t\"\nweight = 3",
+                "route",
+                "10.0.0.0/8 into t",
+                "weight",
+                "1",
+                "3",
+            ),
+            ("ipv4 = 1300", "ipv4 = 1200", "mss_clamp", "v out", "ipv4", "1300", "1200"),
+        ] {
+            let plan = plan(BASE, &BASE.replace(from, to));
+            let expected = json!([{"kind": kind, "name": name, "change": "changed",
+                "keys": [{"key": key, "old": old, "new": new}]}]);
+            assert_eq!(plan.json(), expected);
+            assert!(plan.restart().is_empty(), "{kind}");
+            assert_eq!(plan.summary(), "0 added, 0 removed, 1 changed");
+            assert_eq!(text(&plan.json()), format!("~ {kind} {name}\n    {key}: {old} -> {new}\n"));
+        }
+    }
+
+    #[test]
+    fn a_renamed_item_is_one_removed_and_one_added() {
+        let plan = plan(BASE, &BASE.replace("\"v\"", "\"w\""));
+        let lines = text(&plan.json());
+        assert_eq!(lines, "+ vlan w\n+ mss_clamp w out\n- vlan v\n- mss_clamp v out\n");
+    }
+
+    #[test]
+    fn devices_and_cores_need_a_restart() {
+        let restart = |from: &str, to: &str| plan(BASE, &BASE.replace(from, to)).restart();
+        assert_eq!(restart("net_null1", "net_null2"), ["port b (device)"]);
+        assert_eq!(restart("name = \"b\"", "name = \"c\""), ["port c (added)", "port b (removed)"]);
+        assert_eq!(
+            plan(BASE, &format!("[system]\nworker_cores = [7]\n{BASE}")).restart(),
+            ["system (worker_cores)"]
+        );
+        let ports = |first: &str, second: &str| {
+            format!(
+                "[[port]]\nname = \"{first}\"\ndevice = \"{first}\"\n[[port]]\nname = \"{second}\"\ndevice = \"{second}\""
+            )
+        };
+        assert_eq!(plan(&ports("p", "q"), &ports("q", "p")).restart(), ["ports (order)"]);
+    }
+
+    #[test]
+    fn routes_alike_are_numbered() {
+        let twice = format!("{BASE}\n[[route]]\nprefix = \"10.0.0.0/8\"\ntunnel = \"t\"");
+        assert_eq!(text(&plan(BASE, &twice).json()), "+ route 10.0.0.0/8 into t #2\n");
+    }
+}
