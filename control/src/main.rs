@@ -6,6 +6,11 @@
 //! control thread is the [`daemon`], which answers on a [`socket`] and takes a new file by [`reload`]. [`show`] and
 //! [`client`] are the other end of that socket; what goes over it is in [`protocol`].
 
+#![cfg_attr(not(feature = "dpdk"), allow(dead_code))] // What only the daemon needs of what all commands share.
+
+// Without DPDK nothing reads what only a running daemon needs.
+#![cfg_attr(not(feature = "dpdk"), allow(dead_code, unused_imports))]
+
 mod args;
 mod diagnostic;
 mod config;

@@ -107,7 +107,7 @@ fn ports_and_vlans() {
         &port("[[port.vlan]]\nid = 1\nname = \"q\"\n[[port.vlan]]\nid = 1\nname = \"r\""),
         8,
         6,
-        &["VLAN 1 is on this port already, in line 38"],
+        &["VLAN 1 is on this port already, in line 37"],
     );
     let found = findings("[system]\nidle = \"poll\"\n");
     assert!(found.len() == 1 && found[0].message.contains("no [[port]]"), "{found:?}");
