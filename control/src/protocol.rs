@@ -1,6 +1,7 @@
 //! What the commands ask the daemon over its socket: one line of JSON asked, one answered, connection closed.
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "dpdk")]
 use serde_json::{Value, json};
 use std::path::PathBuf;
 

@@ -1,11 +1,12 @@
-//! `culvert show`: what the daemon says about itself, once or again and again.
+//! `culvert show`, `culvert plan` and `culvert reload`: the commands that a running daemon answers.
 
 use crate::client::{AskError, ask};
+use crate::plan;
 use crate::protocol::{Request, Topic};
 use crate::report::{people, print, say};
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub(crate) enum Form {
 
 /// Shows `topic`, every `watch` where that is given.
 pub(crate) fn command(socket: &Path, topic: Topic, form: Form, watch: Option<Duration>) -> ExitCode {
+    if form == Form::Hgrm && topic != Topic::Latency {
+        say(&"culvert: --hgrm is for latency only (expected `culvert show latency --hgrm`)");
+        return ExitCode::from(2);
+    }
     let request = match form {
         Form::Hgrm => Request::Hgrm {},
         _ => Request::Show { what: topic },
@@ -56,8 +61,47 @@ pub(crate) fn command(socket: &Path, topic: Topic, form: Form, watch: Option<Dur
     }
 }
 
+/// Prints what the daemon would change to run `file`.
+pub(crate) fn plan(socket: &Path, file: &Path, json: bool) -> ExitCode {
+    change(socket, Some(file), json, |file| Request::Plan { file })
+}
+
+/// Has the daemon run `file`, or the file that it runs with as it now is, and prints what changed.
+pub(crate) fn reload(socket: &Path, file: Option<&Path>, json: bool) -> ExitCode {
+    change(socket, file, json, |file| Request::Reload { file })
+}
+
+fn change(
+    socket: &Path,
+    file: Option<&Path>,
+    json: bool,
+    request: fn(Option<PathBuf>) -> Request,
+) -> ExitCode {
+    // The daemon's working directory is another one.
+    let file = match file.map(std::path::absolute).transpose() {
+        Ok(file) => file,
+        Err(error) => {
+            say(&format_args!("culvert: cannot tell where the file is: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let answer = match ask(socket, &request(file)) {
+        Ok(answer) => answer,
+        Err(error) => return complain(&error),
+    };
+    let warnings = answer.get("warnings").and_then(Value::as_array);
+    warnings.into_iter().flatten().for_each(|finding| say(&diagnostic_line(finding)));
+    if json {
+        return print(&format!("{answer:#}\n"));
+    }
+    let text = plan::text(answer.get("plan").unwrap_or(&Value::Null));
+    let generation =
+        answer.get("generation").map(|number| format!("generation {number}\n")).unwrap_or_default();
+    print(&format!("{text}{generation}"))
+}
+
 /// Says why there is no answer, with every finding in a file that the daemon refused.
-pub(crate) fn complain(error: &AskError) -> ExitCode {
+fn complain(error: &AskError) -> ExitCode {
     if let AskError::Refused { diagnostics, .. } = error {
         diagnostics.iter().for_each(|finding| say(&diagnostic_line(finding)));
     }
@@ -66,7 +110,7 @@ pub(crate) fn complain(error: &AskError) -> ExitCode {
 }
 
 /// A finding as `check` prints it.
-pub(crate) fn diagnostic_line(finding: &Value) -> String {
+fn diagnostic_line(finding: &Value) -> String {
     let text = |key: &str| match finding.get(key) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => String::new(),

@@ -1,5 +1,7 @@
 //! `culvert replay` from outside: files in, files out, counters, and what it says about bad input.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
+
 mod common;
 
 use common::{Stamped, Style, arp_frame, culvert, pcap, pcapng, read_pcap, stderr, udp_frame, write};

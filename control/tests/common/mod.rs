@@ -1,6 +1,6 @@
 //! What the tests of the binary share: running it, and capture files made byte by byte.
 
-#![allow(dead_code)]
+#![allow(dead_code)] // Each test binary uses its own part.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

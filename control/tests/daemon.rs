@@ -1,0 +1,580 @@
+//! `culvert run` from outside: start and stop, the control socket, and reloads. Devices are DPDK's virtual ones, so no
+//! packet leaves the process.
+
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
+
+mod common;
+
+use common::{Style, culvert, pcap, stderr, udp_frame, write};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Much longer than anything here takes; reached only by a failure.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The address that DPDK gives to the first `net_pcap` device.
+const PCAP_MAC: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
+
+/// A running culvert in a folder of its own; killed when dropped.
+struct Daemon {
+    folder: tempfile::TempDir,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    notices: Receiver<String>,
+}
+
+impl Daemon {
+    /// Starts one and waits until it says that it is ready; `None`, with the reason printed, where this user cannot
+    /// start DPDK.
+    fn start(body: &str) -> Option<Self> {
+        Self::start_in(tempfile::tempdir().unwrap(), body)
+    }
+
+    fn start_in(folder: tempfile::TempDir, body: &str) -> Option<Self> {
+        write(folder.path(), "culvert.toml", config(folder.path(), body));
+        let mut daemon = Self::spawn(folder);
+        let ready = daemon.notice("READY=1");
+        if ready.is_none() {
+            let log = daemon.log();
+            assert_ne!(std::fs::metadata("/proc/self").unwrap().uid(), 0, "not ready, as root:\n{log}");
+            println!("skipped: DPDK does not start for this user: {log}");
+            return None;
+        }
+        Some(daemon)
+    }
+
+    fn spawn(folder: tempfile::TempDir) -> Self {
+        let notify = folder.path().join("notify");
+        let _ = std::fs::remove_file(&notify);
+        let manager = UnixDatagram::bind(&notify).unwrap();
+        let (notice, notices) = std::sync::mpsc::channel();
+        // Reads all the time, as a service manager does: who sends to a full queue waits. Ends with the test.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count) = manager.recv(&mut bytes) {
+                if notice.send(String::from_utf8_lossy(&bytes[..count]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut child = culvert()
+            .args(["run", "--config", "culvert.toml"])
+            .current_dir(folder.path())
+            .env("NOTIFY_SOCKET", notify)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, sink) = (child.stderr.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                sink.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Daemon { folder, child, log, notices }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        socket(self.path())
+    }
+
+    fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a notice with this line and returns it whole; `None` where the process ends first.
+    fn notice(&mut self, line: &str) -> Option<String> {
+        until(&format!("the notice {line}"), || {
+            if let Ok(notice) = self.notices.try_recv() {
+                return notice.lines().any(|other| other == line).then_some(Some(notice));
+            }
+            self.child.try_wait().unwrap().map(|_| None)
+        })
+    }
+
+    /// Waits until the log has this text.
+    fn logged(&self, text: &str) {
+        until(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        until("the end of the daemon", || self.child.try_wait().unwrap())
+    }
+
+    /// Runs a command that talks to this daemon.
+    fn ask(&self, args: &[&str]) -> Output {
+        culvert().args(args).arg("--socket").arg(self.socket()).current_dir(self.path()).output().unwrap()
+    }
+
+    fn show(&self, what: &str) -> Value {
+        let output = self.ask(&["show", what, "--json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn generation(&self) -> u64 {
+        self.show("workers")[0]["generation"].as_u64().unwrap()
+    }
+
+    /// Replaces the configuration file.
+    fn configure(&self, body: &str) {
+        write(self.path(), "culvert.toml", config(self.path(), body));
+    }
+
+    fn reload(&self) -> Output {
+        self.ask(&["reload"])
+    }
+
+    /// Sends bytes as a client that then says no more, and returns the answer.
+    fn send(&self, bytes: &[u8]) -> Value {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        answer(stream)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("run/control.sock")
+}
+
+/// A whole configuration: one worker on the last core, which sleeps while there is nothing to do.
+fn config(folder: &Path, body: &str) -> String {
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    format!(
+        "[system]\nworker_cores = [{last}]\nhugepages = \"off\"\nidle = \"sleep\"\n\n\
+         [control]\nsocket = \"{}\"\n\n{body}",
+        socket(folder).display()
+    )
+}
+
+/// Two ports without packets.
+const QUIET: &str = r#"
+[[port]]
+name = "lan"
+device = "net_ring0"
+addresses = ["192.0.2.1/24"]
+
+[[port]]
+name = "wan"
+device = "net_ring1"
+addresses = ["198.51.100.1/24"]
+
+[[neighbor]]
+interface = "wan"
+address = "198.51.100.7"
+mac = "02:00:00:00:ff:07"
+"#;
+
+/// A GRE tunnel, and a route for `prefix` into it.
+fn tunnel(name: &str, remote: &str, prefix: &str) -> String {
+    format!(
+        "\n[[tunnel]]\nname = \"{name}\"\nencap = \"gre\"\nlocal = \"198.51.100.1\"\nremote = \"{remote}\"\n\
+         \n[[route]]\nprefix = \"{prefix}\"\ntunnel = \"{name}\"\n"
+    )
+}
+
+/// Polls `ready` until it gives a value.
+fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn answer(mut stream: UnixStream) -> Value {
+    let mut line = String::new();
+    stream.read_to_string(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+}
+
+fn error(answer: &Value) -> String {
+    answer["error"]["message"].as_str().unwrap_or_else(|| panic!("no error in {answer}")).to_owned()
+}
+
+#[test]
+fn ready_is_told_once_every_worker_forwards() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    assert_eq!(daemon.generation(), 1);
+    let ports = daemon.show("ports");
+    assert_eq!((&ports[0]["name"], &ports[1]["name"]), (&json!("lan"), &json!("wan")));
+    let log = daemon.log();
+    for line in ["version", "port lan", "port wan", "worker on core", "control socket", "forwarding"] {
+        assert!(log.contains(line), "{line} in {log}");
+    }
+}
+
+#[test]
+fn term_and_int_end_it_well() {
+    for signal in ["TERM", "INT"] {
+        let Some(mut daemon) = Daemon::start(QUIET) else { return };
+        daemon.signal(signal);
+        assert!(daemon.notice("STOPPING=1").is_some());
+        assert_eq!(daemon.ended().code(), Some(0), "{}", daemon.log());
+        assert!(!daemon.socket().exists());
+        daemon.logged("\"unaccounted\":0");
+    }
+}
+
+#[test]
+fn a_signal_during_start_up_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "culvert.toml", config(folder.path(), QUIET));
+    let mut daemon = Daemon::spawn(folder);
+    daemon.logged("culvert: version");
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().code(), Some(0), "{}", daemon.log());
+    assert!(!daemon.socket().exists());
+}
+
+#[test]
+fn the_socket_and_its_folder_are_the_owners_alone() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&daemon.socket()), 0o600);
+    assert_eq!(mode(daemon.socket().parent().unwrap()), 0o700);
+}
+
+#[test]
+fn the_socket_of_a_dead_daemon_is_replaced() {
+    let Some(mut daemon) = Daemon::start(QUIET) else { return };
+    daemon.signal("KILL");
+    daemon.ended();
+    assert!(daemon.socket().exists());
+    let folder = std::mem::replace(&mut daemon.folder, tempfile::tempdir().unwrap());
+    let daemon = Daemon::start_in(folder, QUIET).unwrap();
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
+fn the_socket_of_a_live_daemon_is_left_to_it() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let second =
+        culvert().args(["run", "--config", "culvert.toml"]).current_dir(daemon.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let expected = format!("another culvert answers on {}", daemon.socket().display());
+    assert!(stderr(&second).contains(&expected), "{}", stderr(&second));
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    write(&folder.path().join("run"), "control.sock", "somebody's");
+    write(folder.path(), "culvert.toml", config(folder.path(), QUIET));
+    let output =
+        culvert().args(["run", "--config", "culvert.toml"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("control.sock: there is a file already"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_to_string(socket(folder.path())).unwrap(), "somebody's");
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("x".repeat(120));
+    let text =
+        config(folder.path(), QUIET).replace(socket(folder.path()).to_str().unwrap(), long.to_str().unwrap());
+    write(folder.path(), "culvert.toml", text);
+    let output =
+        culvert().args(["run", "--config", "culvert.toml"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("107"), "{}", stderr(&output));
+}
+
+#[test]
+fn requests_that_make_no_sense_are_answered_with_an_error() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    for garbage in [
+        &b"\n"[..],
+        b"nonsense\n",
+        b"\xff\xfe\x00\n",
+        b"{\"command\":\"show\",\"what\":\"nothing\"}\n",
+        b"[]\n",
+    ] {
+        assert!(error(&daemon.send(garbage)).contains("not a request"), "{garbage:?}");
+    }
+    let deep = [b"[".repeat(100_000), b"\n".to_vec()].concat();
+    assert!(error(&daemon.send(&deep)).contains("not a request"));
+    assert!(error(&daemon.send(b"{\"command\":\"show\"")).contains("ended before its line did"));
+    assert!(error(&daemon.send(&vec![b'x'; 2 << 20])).contains("longer than 1048576 bytes"));
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
+fn silent_clients_keep_nobody_waiting_and_are_sent_away() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let silent: Vec<UnixStream> = (0..8)
+        .map(|at| {
+            let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            stream.write_all(&b"{\"command\":"[..at]).unwrap();
+            stream
+        })
+        .collect();
+    let before = Instant::now();
+    assert_eq!(daemon.generation(), 1);
+    assert!(before.elapsed() < Duration::from_secs(3), "{:?}", before.elapsed());
+    for stream in silent {
+        assert!(error(&answer(stream)).contains("no whole request within"));
+    }
+}
+
+#[test]
+fn clients_that_leave_without_a_word_leave_nothing_behind() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap().count();
+    let before = descriptors();
+    for _ in 0..500 {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        let _ = stream.write_all(b"{\"command\":\"show\",\"what\":\"tunnels\"}\n");
+    }
+    until("descriptors to be closed", || (descriptors() <= before).then_some(()));
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
+fn a_reload_publishes_a_generation_and_says_what_changed() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let with_tunnel = format!("{QUIET}{}", tunnel("acme", "198.51.100.7", "10.7.0.0/16"));
+    let next = write(daemon.path(), "next.toml", config(daemon.path(), &with_tunnel));
+    let plan = daemon.ask(&["plan", "next.toml"]);
+    assert!(plan.status.success(), "{}", stderr(&plan));
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("acme"));
+    assert_eq!(daemon.generation(), 1);
+    let reload = daemon.ask(&["reload", "next.toml"]);
+    assert!(reload.status.success(), "{}", stderr(&reload));
+    let text = String::from_utf8_lossy(&reload.stdout).into_owned();
+    assert!(text.contains("acme") && text.contains("generation 2"), "{text}");
+    assert_eq!(daemon.generation(), 2);
+    assert_eq!(daemon.show("tunnels")[0]["name"], "acme");
+    assert_eq!(daemon.show("config")["file"], next.canonicalize().unwrap().to_str().unwrap());
+    // From here on this file is the one that SIGHUP reads.
+    write(daemon.path(), "next.toml", config(daemon.path(), &with_tunnel.replace("acme", "other")));
+    daemon.signal("HUP");
+    until("generation 3", || (daemon.generation() == 3).then_some(()));
+    assert_eq!(daemon.show("tunnels")[0]["name"], "other");
+}
+
+#[test]
+fn a_reload_is_told_to_the_service_manager() {
+    let Some(mut daemon) = Daemon::start(QUIET) else { return };
+    daemon.signal("HUP");
+    let notice = daemon.notice("RELOADING=1").unwrap();
+    assert!(notice.contains("MONOTONIC_USEC="), "{notice}");
+    assert!(daemon.notice("READY=1").is_some());
+}
+
+#[test]
+fn a_bad_file_changes_nothing() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    daemon.configure(&QUIET.replace("address = \"198.51.100.7\"", "adress = 7"));
+    let refused = daemon.reload();
+    assert_eq!(refused.status.code(), Some(1));
+    let text = stderr(&refused);
+    assert!(
+        text.contains("culvert.toml:") && text.contains("error: ") && text.contains("nothing was changed"),
+        "{text}"
+    );
+    daemon.signal("HUP");
+    daemon.logged("reload refused");
+    assert_eq!(daemon.generation(), 1);
+    assert_eq!(daemon.show("neighbors")[0]["address"], "198.51.100.7");
+    let missing = daemon.ask(&["reload", "missing.toml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("missing.toml"), "{}", stderr(&missing));
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_refused_by_name() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let cases = [
+        (QUIET.replace("device = \"net_ring1\"", "device = \"net_ring1\"\nmtu = 9000"), "mtu"),
+        (QUIET.replace("net_ring1", "net_ring2"), "device"),
+        (
+            QUIET
+                .replace("name = \"wan\"", "name = \"uplink\"")
+                .replace("interface = \"wan\"", "interface = \"uplink\""),
+            "uplink",
+        ),
+    ];
+    for (body, named) in cases {
+        daemon.configure(&body);
+        let refused = daemon.reload();
+        assert_eq!(refused.status.code(), Some(1), "{named}");
+        let text = stderr(&refused);
+        assert!(text.contains("restart") && text.contains(named), "{text}");
+    }
+    let text = config(daemon.path(), QUIET).replace("idle = \"sleep\"", "idle = \"poll\"");
+    write(daemon.path(), "culvert.toml", text);
+    let text = stderr(&daemon.reload());
+    assert!(text.contains("restart") && text.contains("idle"), "{text}");
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
+fn a_hundred_reloads_end_in_the_hundred_and_first_generation() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    for number in 1..=100 {
+        daemon.configure(&format!("{QUIET}{}", tunnel(&format!("t{number}"), "198.51.100.7", "10.7.0.0/16")));
+        let reload = daemon.reload();
+        assert!(reload.status.success(), "{}", stderr(&reload));
+    }
+    assert_eq!(daemon.generation(), 101);
+    assert_eq!(daemon.show("tunnels").as_array().unwrap().len(), 1);
+    assert_eq!(daemon.show("drops")["unaccounted"], 0);
+}
+
+/// `count` packets that the port of a capture receives and that a route for 10.7.0.0/16 takes into a tunnel.
+fn traffic(folder: &Path, count: u16) {
+    let packets: Vec<_> = (0..count)
+        .map(|_| {
+            let mut frame = udp_frame(1, [192, 0, 2, 9], [10, 7, 0, 1], 1);
+            frame[..6].copy_from_slice(&PCAP_MAC);
+            (0, frame)
+        })
+        .collect();
+    write(folder, "in.pcap", pcap(Style::USUAL, 1, &packets));
+}
+
+#[test]
+fn counters_and_latency_stay_with_their_tunnel_over_reloads() {
+    let folder = tempfile::tempdir().unwrap();
+    traffic(folder.path(), 1_000);
+    let quiet = QUIET.replace("net_ring0", "net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap");
+    let first = format!("{quiet}{}", tunnel("first", "198.51.100.7", "10.7.0.0/16"));
+    let Some(daemon) = Daemon::start_in(folder, &first) else { return };
+    let packets = |name: &str| {
+        let tunnels = daemon.show("tunnels");
+        let tunnel = tunnels.as_array().unwrap().iter().find(|tunnel| tunnel["name"] == name).cloned();
+        tunnel.unwrap()["tx_packets"].as_u64().unwrap()
+    };
+    until("a thousand packets", || (packets("first") == 1_000).then_some(()));
+    // A ring gives back what was sent into it, and that is for the neighbour, not for the port.
+    let drops = until("all packets to be accounted for", || {
+        let drops = daemon.show("drops");
+        (drops["received"] == 2_000 && drops["unaccounted"] == 0).then_some(drops)
+    });
+    assert_eq!(
+        (&drops["transmitted"], &drops["dropped"]["ethernet_address"]),
+        (&json!(1_000), &json!(1_000))
+    );
+    let count = |scope: &str| {
+        let latency = daemon.show("latency");
+        let entry = latency.as_array().unwrap().iter().find(|entry| entry["scope"] == scope).cloned();
+        entry.map_or(0, |entry| entry["count"].as_u64().unwrap())
+    };
+    until("latency of a thousand packets", || (count("tunnel:first:encap") == 1_000).then_some(()));
+    let hgrm = daemon.ask(&["show", "latency", "--hgrm"]);
+    let text = String::from_utf8_lossy(&hgrm.stdout).into_owned();
+    assert!(text.contains("1/(1-Percentile)") && text.contains("Total count    =         1000"), "{text}");
+
+    daemon.configure(&format!("{first}{}", tunnel("second", "198.51.100.8", "10.8.0.0/16")));
+    assert!(daemon.reload().status.success());
+    assert_eq!((packets("first"), packets("second")), (1_000, 0));
+    assert_eq!(count("tunnel:first:encap"), 1_000);
+    // Two reloads, because a slot is free only when no worker counts in it any more.
+    daemon.configure(&quiet);
+    assert!(daemon.reload().status.success());
+    daemon.configure(&format!("{quiet}{}", tunnel("third", "198.51.100.7", "10.7.0.0/16")));
+    assert!(daemon.reload().status.success());
+    assert_eq!(packets("third"), 0);
+    assert_eq!(count("tunnel:third:encap"), 0);
+}
+
+#[test]
+fn tables_for_people_name_what_they_show() {
+    let Some(daemon) = Daemon::start(&format!("{QUIET}{}", tunnel("acme", "198.51.100.7", "10.7.0.0/16")))
+    else {
+        return;
+    };
+    let cases = [
+        ("ports", "RX PACKETS"),
+        ("tunnels", "acme"),
+        ("routes", "tunnel acme"),
+        ("neighbors", "02:00:00:00:ff:07"),
+        ("workers", "CYCLES/PACKET"),
+        ("drops", "unaccounted"),
+        ("latency", "tunnel:acme:decap"),
+        ("config", "name = \"acme\""),
+    ];
+    for (what, expected) in cases {
+        let output = daemon.ask(&["show", what]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains(expected), "{what}: {text}{}", stderr(&output));
+    }
+    let all = daemon.ask(&["show", "drops", "--all"]);
+    assert!(String::from_utf8_lossy(&all.stdout).contains("No route has this destination."));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let mut child = culvert()
+        .args(["show", "workers", "--watch", "0.1", "--socket"])
+        .arg(daemon.socket())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn without_a_daemon_commands_say_where_they_looked_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nobody.sock");
+    write(folder.path(), "culvert.toml", config(folder.path(), QUIET));
+    let check = |path: &Path| {
+        for args in
+            [&["show", "ports"][..], &["show", "latency", "--hgrm"], &["reload"], &["plan", "culvert.toml"]]
+        {
+            let output =
+                culvert().args(args).arg("--socket").arg(path).current_dir(folder.path()).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{args:?}");
+            let text = stderr(&output);
+            assert!(
+                text.contains(path.to_str().unwrap()) && text.contains("culvert run --config"),
+                "{args:?}: {text}"
+            );
+        }
+    };
+    check(&path);
+    // A socket that nobody listens on any more.
+    drop(UnixListener::bind(&path).unwrap());
+    check(&path);
+}
