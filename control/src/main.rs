@@ -2,11 +2,9 @@
 //!
 //! A command line ([`args`]) names one of a few commands. [`config`] reads the file that all of them are about and gives
 //! the values from which the forwarder compiles its tables; [`diagnostic`] is how its findings read. [`check`] stops
-//! there. [`replay`] sends captures through the tables; [`run`] lets worker cores do so with what arrives, while the
+//! there. [`replay`] sends captures through the tables; [`mod@run`] lets worker cores do so with what arrives, while the
 //! control thread is the [`daemon`], which answers on a [`socket`] and takes a new file by [`reload`]. [`show`] and
 //! [`client`] are the other end of that socket; what goes over it is in [`protocol`].
-
-#![cfg_attr(not(feature = "dpdk"), allow(dead_code))] // What only the daemon needs of what all commands share.
 
 // Without DPDK nothing reads what only a running daemon needs.
 #![cfg_attr(not(feature = "dpdk"), allow(dead_code, unused_imports))]

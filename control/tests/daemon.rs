@@ -396,9 +396,11 @@ fn a_reload_is_told_to_the_service_manager() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing() {
-    let Some(daemon) = Daemon::start(QUIET) else { return };
-    daemon.configure(&QUIET.replace("address = \"198.51.100.7\"", "adress = 7"));
+fn a_bad_file_changes_nothing_and_packets_go_on() {
+    // A port that receives for ever.
+    let busy = QUIET.replace("net_ring0", "net_null0");
+    let Some(daemon) = Daemon::start(&busy) else { return };
+    daemon.configure(&busy.replace("address = \"198.51.100.7\"", "adress = 7"));
     let refused = daemon.reload();
     assert_eq!(refused.status.code(), Some(1));
     let text = stderr(&refused);
@@ -410,6 +412,9 @@ fn a_bad_file_changes_nothing() {
     daemon.logged("reload refused");
     assert_eq!(daemon.generation(), 1);
     assert_eq!(daemon.show("neighbors")[0]["address"], "198.51.100.7");
+    let received = || daemon.show("drops")["received"].as_u64().unwrap();
+    let before = received();
+    until("more packets", || (received() > before).then_some(()));
     let missing = daemon.ask(&["reload", "missing.toml"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(stderr(&missing).contains("missing.toml"), "{}", stderr(&missing));
