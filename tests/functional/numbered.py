@@ -16,6 +16,8 @@ import time
 PORT, FLOWS = 7777, 4
 # Deep enough for seconds of traffic: what is lost is to be lost on the way, not here.
 BUFFER = 32 << 20
+# Linux's SO_SNDBUFFORCE and SO_RCVBUFFORCE, which Python does not name.
+SEND_BUFFER, RECEIVE_BUFFER = 32, 33
 
 
 def family(address):
@@ -30,7 +32,7 @@ def send(address, rate):
     flows = []
     for _ in range(FLOWS):
         flow = socket.socket(family(address), socket.SOCK_DGRAM)
-        flow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, BUFFER)
+        flow.setsockopt(socket.SOL_SOCKET, SEND_BUFFER, BUFFER)
         flow.connect((address, PORT))
         flows.append(flow)
     number, begun = 0, time.monotonic()
@@ -47,7 +49,7 @@ def send(address, rate):
 
 def receive(address):
     inbox = socket.socket(family(address), socket.SOCK_DGRAM)
-    inbox.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, BUFFER)
+    inbox.setsockopt(socket.SOL_SOCKET, RECEIVE_BUFFER, BUFFER)
     inbox.bind((address, PORT))
     inbox.settimeout(0.05)
     print("ready", flush=True)
