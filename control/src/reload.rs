@@ -73,16 +73,20 @@ impl Daemon {
     /// Answers `culvert plan`.
     pub(crate) fn answer_plan(&self, file: Option<PathBuf>) -> Value {
         let file = file.unwrap_or_else(|| PathBuf::from(self.config.file()));
-        let next = match config::load(&file) {
+        let next = match config::load_to_run(&file) {
             Ok(next) => next,
             Err(found) => return refusal(&ReloadError::Findings(file, found)),
         };
         let mut slots = self.slots.clone();
         match next.compile(&self.macs, &mut slots) {
-            Ok((spec, _)) => success(json!({
-                "plan": Plan::between(&self.config, &self.spec, &next, &spec).json(),
-                "warnings": findings(&next.warnings),
-            })),
+            Ok((spec, _)) => {
+                let plan = Plan::between(&self.config, &self.spec, &next, &spec);
+                success(json!({
+                    "plan": plan.json(),
+                    "restart": plan.restart(),
+                    "warnings": findings(&next.warnings),
+                }))
+            }
             Err(found) => refusal(&ReloadError::Findings(file, found)),
         }
     }
@@ -113,7 +117,8 @@ impl Daemon {
     }
 
     fn publish(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
-        let next = config::load(file).map_err(|found| ReloadError::Findings(file.to_owned(), found))?;
+        let next =
+            config::load_to_run(file).map_err(|found| ReloadError::Findings(file.to_owned(), found))?;
         if !self.publisher.settled() {
             return Err(ReloadError::Behind(self.behind()));
         }

@@ -88,8 +88,10 @@ fn run(file: &Path) -> Result<(), RunError> {
     // Reloads read the file again, wherever the process is by then.
     let file =
         std::path::absolute(file).map_err(|error| RunError::File(file.display().to_string(), error))?;
-    let config = config::load(&file).map_err(RunError::Config)?;
+    let config = config::load_to_run(&file).map_err(RunError::Config)?;
     config.warnings.iter().for_each(|finding| say(finding));
+    // Before a device is touched; the tables that are used are compiled once the devices' addresses are known.
+    config.compile(&config.stand_in_macs(), &mut Slots::default()).map_err(RunError::Config)?;
     log(format_args!("version {}, configuration {}", env!("CARGO_PKG_VERSION"), file.display()));
     let mut socket = Socket::bind(&config.control.socket)?;
     let Some(mut daemon) = start(config, &signals)? else {
@@ -129,12 +131,8 @@ fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> 
     let mut slots = Slots::default();
     let (spec, tables) = config.compile(&macs, &mut slots).map_err(RunError::Config)?;
     config.limit_warnings(&tables).iter().for_each(|finding| say(finding));
-    log(format_args!(
-        "{} tunnels, {} routes, {} neighbors",
-        spec.tunnels.len(),
-        spec.routes.len(),
-        spec.neighbors.len()
-    ));
+    let (tunnels, routes, neighbors) = (spec.tunnels.len(), spec.routes.len(), spec.neighbors.len());
+    log(format_args!("tunnels {tunnels}, routes {routes}, static neighbors {neighbors}"));
     let mut stats = vec![TunnelStats::default(); system.worker_cores.len()];
     stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
     let mut latency = Latency::new(crate::reload::latency_slots(&spec, slots.count()));

@@ -95,6 +95,9 @@ fn change(
         return print(&format!("{answer:#}\n"));
     }
     let text = plan::text(answer.get("plan").unwrap_or(&Value::Null));
+    for item in answer.get("restart").and_then(Value::as_array).into_iter().flatten() {
+        say(&format_args!("culvert: only a restart can change {}", item.as_str().unwrap_or_default()));
+    }
     let generation =
         answer.get("generation").map(|number| format!("generation {number}\n")).unwrap_or_default();
     print(&format!("{text}{generation}"))

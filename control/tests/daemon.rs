@@ -439,6 +439,10 @@ fn what_only_a_restart_can_change_is_refused_by_name() {
         assert_eq!(refused.status.code(), Some(1), "{named}");
         let text = stderr(&refused);
         assert!(text.contains("restart") && text.contains(named), "{text}");
+        let plan = daemon.ask(&["plan", "culvert.toml"]);
+        assert!(plan.status.success());
+        let text = stderr(&plan);
+        assert!(text.contains("only a restart can change") && text.contains(named), "{text}");
     }
     let text = config(daemon.path(), QUIET).replace("idle = \"sleep\"", "idle = \"poll\"");
     write(daemon.path(), "culvert.toml", text);
