@@ -16,22 +16,16 @@
 
 pub mod frame;
 pub mod wire;
-
 pub mod tunnel;
-
 pub mod table;
-
 pub mod verdict;
-
-pub mod echo;
 pub mod forward;
 pub mod scope;
-
+pub mod echo;
 pub mod publish;
 pub mod stats;
-
+#[cfg(feature = "dpdk")]
+pub mod worker;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod hint;
-#[cfg(feature = "dpdk")]
-pub mod worker;

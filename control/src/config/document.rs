@@ -53,6 +53,7 @@ pub(super) struct Finding {
     message: String,
     help: Option<String>,
     follows: bool,
+    not_yet: bool,
 }
 
 impl Finding {
@@ -89,12 +90,32 @@ impl Findings {
 
     fn add(&mut self, at: usize, severity: Severity, message: String) -> &mut Finding {
         let index = self.found.len();
-        self.found.push(Finding { at, severity, message, help: None, follows: false });
+        self.found.push(Finding { at, severity, message, help: None, follows: false, not_yet: false });
         // The element that was just pushed; no branch of this match adds another.
         match self.found.get_mut(index) {
             Some(finding) => finding,
             None => unreachable!("the vector has the element that was pushed"),
         }
+    }
+
+    /// Reports `what`, a key that is checked like all others but that this version does not act on: a warning for who
+    /// checks the file, an error for who would run it.
+    pub(super) fn not_yet(&mut self, at: usize, what: &str) {
+        let message = format!(
+            "{what} is not supported by this version (expected nothing here, found it set): `culvert run` and `reload` \
+             refuse this file"
+        );
+        self.warning(at, message).not_yet = true;
+    }
+
+    /// What was reported by [`not_yet`](Self::not_yet), as errors.
+    pub(super) fn refusals(&self, source: &Source) -> Vec<Diagnostic> {
+        let refusal = |finding: &Finding| {
+            let (line, column) = source.position(finding.at);
+            let (file, message) = (source.file.clone(), finding.message.clone());
+            Diagnostic { file, line, column, severity: Severity::Error, message, help: None }
+        };
+        self.found.iter().filter(|finding| finding.not_yet).map(refusal).collect()
     }
 
     /// Adds what to do about the finding that was reported last.

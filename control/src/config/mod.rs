@@ -12,7 +12,6 @@ mod document;
 mod names;
 mod neighbor;
 mod network;
-mod not_yet;
 mod port;
 mod profile;
 mod read;
@@ -46,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) ports: Vec<Port>,
     /// What is odd but taken.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// Keys that this version does not act on: no file that has one is run.
+    refusals: Vec<Diagnostic>,
     /// Everything that the tables are made from; MAC addresses and slots are not filled in.
     draft: Spec,
     source: Source,
@@ -88,6 +89,17 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
             Err(vec![Diagnostic { line, column, ..unreadable(message) }])
         }
     }
+}
+
+/// Reads and checks the file at `path` for a daemon.
+///
+/// # Errors
+/// Those of [`load`], and every key that this version does not act on: nothing is run that would not do all that its
+/// configuration says.
+#[cfg(feature = "dpdk")]
+pub(crate) fn load_to_run(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let config = load(path)?;
+    if config.refusals.is_empty() { Ok(config) } else { Err(config.refusals) }
 }
 
 /// Reads and checks `text`; `file` is its name in findings.

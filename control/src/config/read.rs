@@ -76,9 +76,10 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
         return Err(findings.into_diagnostics(&source));
     }
     warning::add(&spec, &places, &source, &mut findings);
+    let refusals = findings.refusals(&source);
     let warnings = findings.into_diagnostics(&source);
     debug_assert!(warnings.iter().all(|finding| finding.severity == Severity::Warning));
-    Ok(Config { system, control, ports, warnings, draft: spec, source, places })
+    Ok(Config { system, control, ports, warnings, refusals, draft: spec, source, places })
 }
 
 /// The parser's words without line breaks.

@@ -1,7 +1,6 @@
 //! `[system]`, `[control]`, `[kernel]` and `[icmp]`: the machine, and what concerns the process as a whole.
 
 use super::document::{Findings, Table};
-use super::not_yet;
 use super::value::Value;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -164,7 +163,7 @@ pub(super) fn read_control(root: &mut Table<'_>, findings: &mut Findings) -> Con
             && let Some(address) = value.string(findings)
         {
             match address.parse::<SocketAddr>() {
-                Ok(_) => not_yet::refuse("[control] metrics", value.at(), findings),
+                Ok(_) => findings.not_yet(value.at(), "[control] metrics"),
                 Err(_) => {
                     value.wrong("an address and port such as \"127.0.0.1:9472\" or \"[::1]:9472\"", findings)
                 }
@@ -181,7 +180,7 @@ pub(super) fn read_host(root: &mut Table<'_>, findings: &mut Findings) {
         if let Some(value) = table.get("enabled")
             && value.boolean(findings) == Some(true)
         {
-            not_yet::refuse("[kernel] enabled = true", value.at(), findings);
+            findings.not_yet(value.at(), "[kernel] enabled = true");
         }
         table.finish(findings);
     }
@@ -190,7 +189,7 @@ pub(super) fn read_host(root: &mut Table<'_>, findings: &mut Findings) {
             if let Some(value) = table.get(key)
                 && value.number::<u32>("", 1..=1_000_000, findings).is_some()
             {
-                not_yet::refuse(name, value.at(), findings);
+                findings.not_yet(value.at(), name);
             }
         }
         table.finish(findings);

@@ -2,7 +2,6 @@
 
 use super::document::{Findings, Place, Source, Table};
 use super::names::{Named, Names};
-use super::not_yet;
 use super::port::read_addresses;
 use super::profile::PROFILES;
 use super::value::{Value, quoted};
@@ -102,16 +101,11 @@ struct GreKeys {
 impl GreKeys {
     fn read(table: &mut Table<'_>, encap: Option<Encap>, findings: &mut Findings) -> Self {
         let key = table.get("key");
-        let mut flag = |key, what| {
+        let mut flag = |key| {
             let value = table.get(key)?;
-            let is_set = value.boolean(findings)?;
-            if is_set && encap == Some(Encap::Gre) {
-                not_yet::refuse(what, value.at(), findings);
-            }
-            is_set.then_some(value)
+            value.boolean(findings)?.then_some(value)
         };
-        let checksum = flag("checksum", "[[tunnel]] checksum = true");
-        let sequence = flag("sequence", "[[tunnel]] sequence = true");
+        let (checksum, sequence) = (flag("checksum"), flag("sequence"));
         if encap == Some(Encap::Ip) {
             for (name, value) in [("key", key), ("checksum", checksum), ("sequence", sequence)] {
                 if let Some(value) = value {
@@ -277,7 +271,6 @@ fn read_udp(
     let by_family =
         if local.is_some_and(|local| local.is_ipv4()) { UdpChecksum::Zero } else { UdpChecksum::Full };
     let (value, kind) = (kind_value?, kind?);
-    not_yet::refuse(&format!("[tunnel.udp] kind = {}", value.found()), value.at(), findings);
     let fits = match kind {
         UdpKind::GreInUdp => encap != Some(Encap::Ip),
         UdpKind::Gue1 => encap != Some(Encap::Gre),
@@ -322,7 +315,7 @@ fn read_health(mut table: Table<'_>, findings: &mut Findings) {
             value.number::<u32>("", 1..=1000, findings);
         }
     }
-    not_yet::refuse("[tunnel.health]", table.header(), findings);
+    findings.not_yet(table.header(), "[tunnel.health]");
     table.finish(findings);
 }
 

@@ -3,11 +3,11 @@
 //! A value of this kind never changes. A worker holds one for the length of a burst; a new one is compiled beside it and
 //! published as a whole ([`crate::publish`]).
 
+mod spec;
 mod compile;
+mod stack;
 mod exact;
 mod lpm;
-mod spec;
-mod stack;
 
 pub use spec::*;
 

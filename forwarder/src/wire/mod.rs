@@ -5,17 +5,17 @@
 //! is the same header as plain comparable fields in host order, for code that makes headers and for tests. Byte order
 //! ends here: nothing outside this module sees a number in network order, checksums aside.
 
-pub mod checksum;
 pub mod ethernet;
-pub mod gre;
-pub mod gue;
-pub mod icmp;
+pub mod vlan;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
-pub mod tcp;
 pub mod udp;
-pub mod vlan;
+pub mod tcp;
+pub mod icmp;
+pub mod gre;
+pub mod gue;
+pub mod checksum;
 
 use crate::verdict::DropReason;
 

@@ -158,8 +158,6 @@ fn tunnels() {
     }
     for (rest, column, words) in [
         ("key = 4294967296", 7, "0 to 4294967295"),
-        ("checksum = true", 12, "not supported by this version"),
-        ("sequence = true", 12, "not supported by this version"),
         ("checksum = 1", 12, "true or false"),
         ("ttl = 0", 7, "\"inherit\" or a number from 1 to 255, found 0"),
         ("ttl = \"x\"", 7, "\"inherit\" or"),
@@ -185,7 +183,7 @@ fn tunnels() {
     }
     for (rest, column, words) in [
         ("kind = \"vxlan\"", 8, "\"fou\", \"gue\""),
-        ("kind = \"gue\"", 8, "not supported by this version"),
+        ("kind = \"gue1\"", 8, "encap = \"ip\""),
         ("kind = \"fou\"\nport = 0", 8, "1 to 65535"),
         ("kind = \"fou\"\nsource_port = 65536", 15, "\"flow\" or a number from 1 to 65535"),
         ("kind = \"fou\"\nchecksum = true", 12, "\"full\" or \"zero\""),
@@ -308,4 +306,25 @@ fn errors_are_told_from_warnings() {
     let severity = |text: &str| findings(&format!("{BASE}{text}")).remove(0).severity;
     assert_eq!(severity("[system]\nworker_cores = [0]"), Severity::Warning);
     assert_eq!(severity("[system]\nworker_cores = []"), Severity::Error);
+}
+
+#[test]
+fn keys_that_this_version_does_not_act_on_are_warned_of_and_never_run() {
+    for text in [
+        "[control]\nmetrics = \"127.0.0.1:9472\"".to_owned(),
+        "[kernel]\nenabled = true".to_owned(),
+        "[icmp]\nper_source = 10".to_owned(),
+        "[icmp]\ntotal = 10".to_owned(),
+        "[[tunnel]]\nname = \"u\"\nencap = \"ip\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"\nhealth = {}".to_owned(),
+    ] {
+        let config = super::super::parse("f", format!("{BASE}{text}")).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{text}");
+        assert_eq!(config.refusals.len(), 1, "{text}");
+        let (warning, refusal) = (&config.warnings[0], &config.refusals[0]);
+        assert_eq!((warning.severity, refusal.severity), (Severity::Warning, Severity::Error));
+        assert_eq!((warning.line, warning.column), (refusal.line, refusal.column));
+    }
+    assert!(
+        super::super::parse("f", format!("{BASE}[kernel]\nenabled = false")).unwrap().refusals.is_empty()
+    );
 }
