@@ -63,6 +63,8 @@ fn run(config: &Path) -> ExitCode {
 
 #[cfg(not(feature = "dpdk"))]
 fn run(_: &Path) -> ExitCode {
-    report::say(&"culvert: this build is without DPDK (expected cargo feature `dpdk`): it checks and replays only");
+    report::say(
+        &"culvert: this build is without DPDK (expected cargo feature `dpdk`): it checks and replays only",
+    );
     ExitCode::FAILURE
 }
