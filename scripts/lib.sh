@@ -42,7 +42,7 @@ install_build_packages() {
 
 # What namespaces, traffic and looking at packets need.
 install_network_packages() {
-    install_packages iproute2 iputils-ping ethtool tcpdump tshark python3 python3-scapy jq socat procps kmod
+    install_packages iproute2 iputils-ping ethtool tcpdump tshark python3 python3-scapy jq socat
 }
 
 rust_is_new_enough() {

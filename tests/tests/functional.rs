@@ -205,6 +205,13 @@ impl Drop for Helper {
     }
 }
 
+/// Waits until so many packets more have entered the gateway's first tunnel.
+fn assert_flowing(gateway: &Gateway<'_>, packets: u64) {
+    let sent = || gateway.show("tunnels")[0]["tx_packets"].as_u64().unwrap();
+    let before = sent();
+    until("traffic flows", || sent() >= before + packets);
+}
+
 /// Both ends at rest, nothing missing.
 fn assert_law(gateways: &[&Gateway<'_>]) {
     for gateway in gateways {
@@ -294,6 +301,7 @@ fn reload_during_traffic_loses_and_reorders_nothing() {
              remote = \"192.0.2.2\"\n\n[[route]]\nprefix = \"10.77.{number}.0/24\"\ntunnel = \"extra-{number}\"\n"
         )
     };
+    assert_flowing(&a, 200);
     let mut generation = 1;
     for number in 1..=100 {
         // Each time a tunnel comes, another goes, and the one in use is compiled anew.
@@ -323,6 +331,7 @@ fn reload_of_a_bad_file_changes_nothing() {
     let generation = a.show("workers")[0]["generation"].clone();
     let receiver = Helper::start(&site.right, "numbered.py", &["receive", "10.2.0.9"]).ready();
     let sender = Helper::start(&site.left, "numbered.py", &["send", "10.2.0.9", "1000"]);
+    assert_flowing(&a, 200);
 
     a.write(&config(1, &gre(1).replace("remote", "remot")));
     a.signal("HUP");
@@ -335,6 +344,7 @@ fn reload_of_a_bad_file_changes_nothing() {
     a.write(&config(1, &gre(1)));
     a.signal("HUP");
     until("a good file is taken", || a.show("workers")[0]["generation"] != generation);
+    assert_flowing(&a, 200);
 
     let (sent, received) = (sender.finish(), receiver.finish());
     for (flow, count) in sent.as_object().unwrap() {
@@ -366,7 +376,7 @@ fn sigterm_during_traffic_exits_0() {
     for signal in ["TERM", "INT"] {
         let (a, b) = (site.start(1, &gre(1)), site.start(2, &gre(2)));
         let sender = Helper::start(&site.left, "numbered.py", &["send", "10.2.0.9", "2000"]);
-        until("traffic flows", || a.show("tunnels")[0]["tx_packets"].as_u64() > Some(200));
+        assert_flowing(&a, 200);
         a.signal(signal);
         let (status, log) = a.wait();
         assert_eq!(status.code(), Some(0), "{log}");
