@@ -161,13 +161,15 @@ impl Journey<'_> {
             let destination = ip.destination();
             let end = at.offset + packet.len();
             let scope = scope(destination);
-            if is_group && layer == 0 && matches!(scope, Scope::Global | Scope::LinkUnicast) {
-                return Err(DropReason::LinkBroadcast);
-            }
             if scope == Scope::LinkGroup {
                 return Ok(Opened::Host(at));
             }
-            let Some(local) = self.tables.local(destination) else {
+            let local = self.tables.local(destination);
+            let is_unicast = matches!(scope, Scope::Global | Scope::LinkUnicast);
+            if is_group && layer == 0 && is_unicast && !local.is_some_and(|local| local.is_broadcast) {
+                return Err(DropReason::LinkBroadcast);
+            }
+            let Some(local) = local else {
                 // Link-local unicast that is not in the tables is the host's if it is anyone's.
                 if scope == Scope::LinkUnicast {
                     return Ok(Opened::Host(at));
@@ -277,7 +279,8 @@ impl Journey<'_> {
     fn for_the_box(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, DropReason> {
         let destination = Ip::check(tail(frame.bytes(), at.offset), at.version)?.destination();
         let local = self.tables.local(destination);
-        let answers = local.is_some_and(|local| local.answers_echo || self.host == Host::Absent);
+        let answers = local
+            .is_some_and(|local| local.answers_echo || (self.host == Host::Absent && !local.is_broadcast));
         if !answers || !echo::answer(frame, at.offset, at.version)? {
             return self.to_host(frame, at.ingress, at.offset);
         }

@@ -365,3 +365,21 @@ fn one_flow_has_one_source_port_and_label_and_other_flows_have_others() {
     }
     assert!(seen.len() > 195, "{}", seen.len());
 }
+
+#[test]
+fn a_subnets_broadcast_is_the_hosts_and_a_unicast_packet_in_a_broadcast_frame_nobodys() {
+    let mut gateway = Gateway::new(&two_ports());
+    let everyone = Mac([0xff; 6]);
+    let mut verdict = |mac, destination: &str| {
+        let packet = udp(address("10.0.0.2"), address(destination), (1, 2), 0, 64, b"");
+        gateway.run(LAN, &ethernet(mac, &packet)).0.verdict
+    };
+    let host = Verdict::Kernel(Ingress::Interface(InterfaceId(0)));
+    assert_eq!(verdict(everyone, "10.0.0.255"), host);
+    assert_eq!(verdict(everyone, "255.255.255.255"), host);
+    assert_eq!(verdict(LAN_MAC, "10.0.0.255"), host);
+    assert_eq!(verdict(LAN_MAC, "10.0.0.1"), host);
+    for unicast in ["10.0.0.1", "192.0.2.2", "198.51.100.1"] {
+        assert_eq!(verdict(everyone, unicast), Verdict::Drop(DropReason::LinkBroadcast), "{unicast}");
+    }
+}

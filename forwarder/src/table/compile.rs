@@ -95,21 +95,27 @@ pub(super) fn clamps_on(spec: &Spec, on: ClampOn) -> (Clamps, Clamps) {
 /// The box's addresses with what each takes in. One address and UDP port has one framing.
 fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAddr>, Vec<Local>) {
     let mut takes: BTreeMap<IpAddr, Local> = BTreeMap::new();
-    for net in spec.interfaces.iter().flat_map(|interface| &interface.addresses) {
-        takes.entry(net.addr()).or_default();
+    let interface_nets = || spec.interfaces.iter().flat_map(|interface| &interface.addresses);
+    for net in interface_nets() {
         // A subnet's broadcast address is the host's, not forwarded (RFC 1812 §5.3.5); /31 has none (RFC 3021).
         if let IpNet::V4(net) = net
             && net.prefix_len() < 31
         {
-            takes.entry(IpAddr::V4(net.broadcast())).or_default();
+            takes.entry(IpAddr::V4(net.broadcast())).or_default().is_broadcast = true;
         }
+    }
+    for net in interface_nets() {
+        takes.insert(net.addr(), Local::default());
     }
     let mut first_on_port: HashMap<(IpAddr, u16), (&str, Framing)> = HashMap::new();
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
         for net in &tunnel.addresses {
-            takes.entry(net.addr()).or_default().answers_echo = true;
+            let local = takes.entry(net.addr()).or_default();
+            local.is_broadcast = false;
+            local.answers_echo = true;
         }
         let local = takes.entry(tunnel.local).or_default();
+        local.is_broadcast = false;
         local.answers_echo = true;
         match (tunnel.udp, tunnel.encap) {
             (None, Encap::Gre) => local.gre = true,

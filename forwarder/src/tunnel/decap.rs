@@ -14,6 +14,8 @@ use ipnet::IpNet;
 /// What one of the box's addresses takes in; nothing of it for an address that is no tunnel's `local`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Local {
+    /// The broadcast address of a connected network, and nothing else.
+    pub is_broadcast: bool,
     /// Pings are answered here even where a host is attached: the address is a tunnel's.
     pub answers_echo: bool,
     /// Some tunnel takes GRE directly on IP.
