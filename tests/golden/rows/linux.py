@@ -3,8 +3,6 @@
 Where culvert's encapsulation is meant to differ from the kernel's:
 - ECN: the kernel turns inner CE into outer ECT(0) (RFC 3168's limited functionality) and ip6gre leaves the field 0;
   culvert copies (RFC 6040 §4.1).
-- DF: with `nopmtudisc` the kernel leaves it off around IPv6; culvert's `df = "inherit"` sets it there, for IPv6 is never
-  fragmented on its way.
 - Identification with DF, UDP source port, flow label: free choices of either, held to their rules by the runner.
 - The encapsulation limit (RFC 2473 §4.1.1), GRE checksums and sequence numbers are taken, not sent: no encap row.
 Where its MSS rewriting is: the rows `mss-*` hold the segments after the kernel's rewriting, some of it wrong. They serve as
@@ -159,8 +157,6 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
         tos, inner = cut(frame, encap == "gre", udp_keys is not None)
         inner_tos = inner[1] if inner[0] >> 4 == 4 else (inner[0] << 4 | inner[1] >> 4) & 0xFF
         frame = patched(frame, tos & 0xFC | inner_tos & 3)  # ECN: copied
-        if keys["df"] == "inherit" and inner[0] >> 4 == 6:
-            frame = frame[:14] + rechecked(frame[14:20] + b"\x40" + frame[21:])
         sender = 3 - end
         packet = hop(inner, -1)
         row.at(stamp).send("inside", ethernet(INSIDE, ENDS[sender], packet))
