@@ -62,7 +62,7 @@ def clamp(on, direction, **keys):
 
 def tunnel(name="t", encap="gre", local=BOX, remote=PEER, udp=None, **keys):
     text = table("[[tunnel]]", name=name, encap=encap, local=local, remote=remote, **keys)
-    return text + (table("  [tunnel.udp]", kind="fou", **udp) if udp is not None else "")
+    return text + (table("  [tunnel.udp]", **{"kind": "fou", **udp}) if udp is not None else "")
 
 
 def base(lan_vlans="", wan_vlans="", mtu=None):

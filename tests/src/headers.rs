@@ -34,9 +34,9 @@ pub struct Header {
     pub end: usize,
 }
 
-/// Takes a packet apart. UDP to one of `tunnel_ports` is taken for FOU, with IP or GRE inside by its first four bits:
-/// those of a GRE header that culvert takes or sends are never 4 or 6. Ends at the first header that is not whole, and
-/// at fragments.
+/// Takes a packet apart. What UDP to one of `tunnel_ports` carries is told by its first bytes, as far as culvert sends
+/// it: IP begins with 4 or 6; of a GUE header the second byte is a protocol number, of a GRE header it is 0. Ends at the
+/// first header that is not whole, and at fragments.
 pub fn walk(link: Link, bytes: &[u8], tunnel_ports: &[u16]) -> Vec<Header> {
     let mut headers = Vec::new();
     let mut at = 0;
@@ -99,11 +99,17 @@ fn ip(bytes: &[u8], at: usize, limit: usize, ports: &[u16], headers: &mut Vec<He
         47 => gre(bytes, payload, end, ports, headers),
         17 if payload + 8 <= end => {
             headers.push(Header { kind: Kind::Udp, start: payload, payload: payload + 8, end });
-            if word(bytes, payload + 2).is_some_and(|port| ports.contains(&port)) {
-                match bytes.get(payload + 8).map(|first| first >> 4) {
-                    Some(4 | 6) => ip(bytes, payload + 8, end, ports, headers),
-                    Some(_) => gre(bytes, payload + 8, end, ports, headers),
-                    None => {}
+            let port = word(bytes, payload + 2).filter(|port| ports.contains(port));
+            match (port, bytes.get(payload + 8), bytes.get(payload + 9)) {
+                (None, ..) | (_, None, _) | (.., None) => {}
+                (_, Some(0x40..0x80), _) => ip(bytes, payload + 8, end, ports, headers),
+                (_, _, Some(0)) => gre(bytes, payload + 8, end, ports, headers),
+                (_, Some(first), Some(protocol)) => {
+                    let inside = payload + 12 + usize::from(first & 31) * 4;
+                    match protocol {
+                        47 => gre(bytes, inside, end, ports, headers),
+                        _ => ip(bytes, inside, end, ports, headers),
+                    }
                 }
             }
         }

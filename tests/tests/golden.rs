@@ -53,10 +53,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("no_kernel", "functional: in replay a kernel counts as attached"),
     ("tx_full", "forwarder's worker tests on net_ring: a full transmit queue"),
     ("headroom", "forwarder's unit tests: replay gives every packet the headroom that its tables need"),
-    ("gue_version", "unit tests of its module: GUE tunnels are not configurable in this release"),
-    ("gue_control", "unit tests of its module: GUE tunnels are not configurable in this release"),
-    ("gue_flags", "unit tests of its module: GUE tunnels are not configurable in this release"),
-    ("gue_protocol", "unit tests of its module: GUE tunnels are not configurable in this release"),
 ];
 
 /// The names in forwarder's list of reasons; read from the source so that a reason cannot be added without a row.

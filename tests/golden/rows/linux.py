@@ -4,7 +4,8 @@ Where culvert's encapsulation is meant to differ from the kernel's:
 - ECN: the kernel turns inner CE into outer ECT(0) (RFC 3168's limited functionality) and ip6gre leaves the field 0;
   culvert copies (RFC 6040 §4.1).
 - Identification with DF, UDP source port, flow label: free choices of either, held to their rules by the runner.
-- The encapsulation limit (RFC 2473 §4.1.1), GRE checksums and sequence numbers are taken, not sent: no encap row.
+- The encapsulation limit (RFC 2473 §4.1.1) is taken, not sent: no encap row.
+- Sequence numbers: several senders, one counter each; not compared.
 Where its MSS rewriting is: the rows `mss-*` hold the segments after the kernel's rewriting, some of it wrong. They serve as
 odd input; what comes out is what the RFCs say about it.
 """
@@ -20,7 +21,7 @@ HERE = Path(__file__).resolve().parent.parent / "linux" / "captures"
 LEFT, RIGHT = "02:00:00:00:00:0a", "02:00:00:00:00:0b"  # the two ends, by the captures
 INSIDE = "02:00:00:00:00:03"
 ENDS = {1: "02:00:00:00:0d:01", 2: "02:00:00:00:0d:02"}
-NOT_SENT = ("csum", "seq")
+NOT_SENT = ("seq",)
 RESULT = {(0, 3): None, (2, 1): 1, (2, 3): 3, (1, 3): 3}  # RFC 6040 figure 4 where it is not the inner field
 
 
@@ -60,7 +61,7 @@ def config(v6, keys, udp_keys, inside_too):
     return text
 
 
-def cut(frame, gre_inside, udp_inside):
+def cut(frame, gre_inside, udp_inside, gue_inside=False):
     """The outer header's type of service, and the inner packet of a frame; None for a fragment."""
     packet = frame[14:]
     if packet[0] >> 4 == 4:
@@ -75,6 +76,7 @@ def cut(frame, gre_inside, udp_inside):
                 return None
             following, at = packet[at], at + 8 + packet[at + 1] * 8
     at += 8 if udp_inside else 0
+    at += 4 if gue_inside else 0
     if gre_inside:
         flags = packet[at] << 8
         at += 4 + 4 * sum(1 for bit in (0x8000, 0x2000, 0x1000) if flags & bit)
@@ -93,7 +95,8 @@ def end_of(frame):
 
 def size(v6, encap, udp_keys, keys):
     overhead = (40 if v6 else 20) + (8 if udp_keys is not None else 0) + (4 if encap == "gre" else 0)
-    return 1500 - overhead - (4 if "key" in keys else 0)
+    overhead += 4 if udp_keys and udp_keys.get("kind") == "gue" else 0
+    return 1500 - overhead - (4 if "key" in keys else 0) - (4 if keys.get("checksum") else 0)
 
 
 for line in (HERE / "manifest.tsv").read_text().splitlines():
@@ -108,9 +111,13 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
     keys = {"encap": encap, "mss": "off"}
     if "key" in words:
         keys["key"] = int(words[words.index("key") + 1], 16)
+    if "csum" in words:
+        keys["checksum"] = True
     udp_keys = None
     if bound != "-":
         udp_keys = {"port": 5555, "checksum": "full" if "encap-csum" in words or "encap-udp6-csum" in words else "zero"}
+        if bound == "gue":
+            udp_keys["kind"] = "gue"
         if "40000" in words:
             udp_keys["source_port"] = 40000
     keys["df"] = "clear" if "ignore-df" in words else "inherit" if "nopmtudisc" in words else "set"
@@ -132,7 +139,7 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
     for stamp, frame in packets(name):
         end = end_of(frame)
         row.at(stamp).send("left" if end == 1 else "right", frame)
-        found = cut(frame, encap == "gre", udp_keys is not None)
+        found = cut(frame, encap == "gre", udp_keys is not None, bound == "gue")
         if found is None:
             row.drop("outer_fragment", loose=["end-1", "end-2"])
         elif "gretap" in name:
@@ -154,7 +161,7 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
                 tunnels={"end-1": derived, "end-2": derived}, mask=mask, **marks)
     for stamp, frame in packets(name):
         end = end_of(frame)
-        tos, inner = cut(frame, encap == "gre", udp_keys is not None)
+        tos, inner = cut(frame, encap == "gre", udp_keys is not None, bound == "gue")
         inner_tos = inner[1] if inner[0] >> 4 == 4 else (inner[0] << 4 | inner[1] >> 4) & 0xFF
         frame = patched(frame, tos & 0xFC | inner_tos & 3)  # ECN: copied
         sender = 3 - end

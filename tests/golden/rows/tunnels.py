@@ -10,11 +10,13 @@ def outer(inner, kind, v6=False, source=None, target=None, sport=49152, checksum
     """A tunnel packet: `kind` is gre or ip, with sport for UDP; checksum 0 for none."""
     source, target = source or (BOX6 if v6 else BOX), target or (PEER6 if v6 else PEER)
     if kind.endswith("gre"):
-        payload, proto = gre(inner, **greys), 47
+        payload, proto = gre(inner, checksum=greys.pop("checksum_gre", False), **greys), 47
     else:
         payload, proto = inner, family(inner)
-    if kind.startswith("fou"):
-        port_number = dport or (5555 if kind == "fou-gre" else 5556)
+    if kind.startswith("gue-"):
+        payload = bytes([0, proto, 0, 0]) + payload
+    if "-" in kind:
+        port_number = dport or {"fou-gre": 5555, "fou-ip": 5556, "greudp-gre": 4754}.get(kind, 6080)
         payload, proto = udp(source, target, payload, sport, port_number, checksum), 17
     if v6:
         return ip6(source, target, proto, payload, hlim=ttl)
@@ -30,8 +32,11 @@ def both_ways(name, kind, v6, mtu, checksum=None, tunnel_keys=None, marks=None, 
     local, remote = (BOX6, PEER6) if v6 else (BOX, PEER)
     encap = "gre" if kind.endswith("gre") else "ip"
     fou = None
-    if kind.startswith("fou"):
-        fou = {"port": 5555 if encap == "gre" else 5556, "source_port": 49152}
+    if "-" in kind:
+        words = {"fou": "fou", "gue": "gue", "gue1": "gue1", "greudp": "gre-in-udp"}
+        fou = {"kind": words[kind.split("-")[0]], "source_port": 49152}
+        if kind.startswith("fou"):
+            fou["port"] = 5555 if encap == "gre" else 5556
         if checksum is not None or not v6:
             fou["checksum"] = "zero" if checksum == 0 else "full"
     new = Row(name, base() + tunnel(encap=encap, local=local, remote=remote, udp=fou, **(tunnel_keys or {})) + far(),
@@ -61,6 +66,17 @@ both_ways("fou6-gre-zero", "fou-gre", True, 1448, checksum=0, marks={"zero_udp":
 both_ways("fou6-ip", "fou-ip", True, 1452)
 both_ways("fou6-ip-zero", "fou-ip", True, 1452, checksum=0, marks={"zero_udp": True})
 both_ways("fou6-gre-key", "fou-gre", True, 1444, tunnel_keys={"key": 9}, key=9)
+
+both_ways("gue4-ip", "gue-ip", False, 1468)
+both_ways("gue6-ip", "gue-ip", True, 1448)
+both_ways("gue4-gre", "gue-gre", False, 1464)
+both_ways("gue6-gre-key", "gue-gre", True, 1440, tunnel_keys={"key": 3}, key=3)
+both_ways("gue1-4-ip", "gue1-ip", False, 1472)
+both_ways("gue1-6-ip", "gue1-ip", True, 1452)
+both_ways("gre-in-udp4", "greudp-gre", False, 1468)
+both_ways("gre-in-udp6", "greudp-gre", True, 1448)
+both_ways("gre4-checksum", "gre", False, 1472, tunnel_keys={"checksum": True}, **{"checksum_gre": True})
+both_ways("gre6-checksum-key", "gre", True, 1448, tunnel_keys={"checksum": True, "key": 1}, checksum_gre=True, key=1)
 
 # FOU's defaults: port 5555, checksum zero over IPv4 and full over IPv6. A checksum that arrives is good either way.
 row = Row("fou-defaults", base() + tunnel("v4", udp={"source_port": 50000})
@@ -233,3 +249,12 @@ for checksum in (False, True):
         for name, key in (("t", None), ("k", 7)):
             taken(ip4(PEER, BOX, 47, gre(inner, key, checksum, sequence)), name)
             taken(ip4(PEER, BOX, 47, gre(inner, key, checksum, sequence, flags=0x03F8)), name)
+
+# GUE: private data without flags are skipped by their length; variants 0 and 1 on one port.
+row = Row("gue-variants", base() + tunnel("v0", "ip", udp={"kind": "gue"}) + tunnel("v1", "ip", udp={"kind": "gue1"}),
+          tunnels={"v0": 1468, "v1": 1472})
+inner = datagram(FAR, HOST)
+for payload, name in ((b"\x00\x04\0\0" + inner, "v0"), (b"\x02\x04\0\0" + b"private!" + inner, "v0"), (inner, "v1"),
+                      (b"\x1f\x04\0\0" + bytes(124) + inner, "v0")):
+    row.send("wan", from_peer(ip4(PEER, BOX, 17, udp(PEER, BOX, payload, 50000, 6080)))).out(
+        "lan", to_host(hop(inner)), rx={name: inner})

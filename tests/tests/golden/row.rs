@@ -40,7 +40,8 @@ impl Row {
         let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned();
         let flag = |key: &str| table.get(key).and_then(toml::Value::as_bool).unwrap_or(false);
         let strings = list("mask").unwrap_or_default();
-        let ports = list("tunnel_ports").unwrap_or_else(|| vec![5555.into(), 5556.into()]);
+        let ports =
+            list("tunnel_ports").unwrap_or_else(|| vec![5555.into(), 5556.into(), 6080.into(), 4754.into()]);
         Row {
             folder: folder.to_owned(),
             mask: strings.iter().map(|field| field.as_str().unwrap().to_owned()).collect(),
