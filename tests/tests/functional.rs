@@ -361,6 +361,14 @@ fn traffic_recovers_when_the_wire_is_back() {
     assert!(!ping(&site.left, "10.2.0.9"), "the wire is cut");
     site.b.sh("ip link set end-wan up");
     until("the wire is back", || ping(&site.left, "10.2.0.9"));
+    // The port itself takes nothing.
+    site.a.sh("ip link set wan down");
+    assert!(!ping(&site.left, "10.2.0.9"), "the port is down");
+    until("what the device refuses is dropped by name", || {
+        a.show("drops")["dropped"]["tx_full"].as_u64().is_some_and(|count| count > 0)
+    });
+    site.a.sh("ip link set wan up");
+    until("the port is back", || ping(&site.left, "10.2.0.9"));
     // The other end's process: gone, and started anew.
     b.signal("TERM");
     let (status, log) = b.wait();

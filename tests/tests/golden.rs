@@ -49,10 +49,10 @@ fn rows() -> Vec<PathBuf> {
 
 /// Reasons that no replay can produce, with the test that does.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("multi_segment", "forwarder's worker tests on net_ring: a chained mbuf"),
-    ("no_kernel", "functional: in replay a kernel counts as attached"),
-    ("tx_full", "forwarder's worker tests on net_ring: a full transmit queue"),
-    ("headroom", "forwarder's unit tests: replay gives every packet the headroom that its tables need"),
+    ("multi_segment", "forwarder/tests/devices.rs: a chained mbuf"),
+    ("no_kernel", "functional.rs: in replay a kernel counts as attached"),
+    ("tx_full", "functional.rs: a device that takes nothing"),
+    ("headroom", "forwarder/src/tunnel/encap.rs: the compiler refuses tables that need more than there is"),
 ];
 
 /// The names in forwarder's list of reasons; read from the source so that a reason cannot be added without a row.

@@ -258,3 +258,13 @@ for payload, name in ((b"\x00\x04\0\0" + inner, "v0"), (b"\x02\x04\0\0" + b"priv
                       (b"\x1f\x04\0\0" + bytes(124) + inner, "v0")):
     row.send("wan", from_peer(ip4(PEER, BOX, 17, udp(PEER, BOX, payload, 50000, 6080)))).out(
         "lan", to_host(hop(inner)), rx={name: inner})
+
+# Sequence numbers count from 0 (RFC 2890 §2.2), each tunnel for itself.
+row = Row("gre-sequence", base() + tunnel("a", sequence=True) + tunnel("b", key=2, sequence=True, checksum=True)
+          + route("10.2.0.0/16", tunnel="a") + route("10.3.0.0/16", tunnel="b"), tunnels={"a": 1472, "b": 1464}, mask=[ID])
+for number in range(3):
+    inner = datagram(HOST, "10.2.0.9")
+    row.send("lan", from_host(inner)).out("wan", to_peer(outer(hop(inner), "gre", sequence=number)), tx={"a": inner})
+    inner = datagram(HOST, "10.3.0.9")
+    row.send("lan", from_host(inner)).out(
+        "wan", to_peer(outer(hop(inner), "gre", key=2, sequence=number, checksum_gre=True)), tx={"b": inner})
