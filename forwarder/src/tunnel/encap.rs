@@ -13,6 +13,7 @@ use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Encap, PortId, SourcePort, TunnelSpec, UdpChecksum, UdpKind};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Ethernet;
 use crate::wire::gre::GreRepr;
 use crate::wire::gue::{Gue, GueRepr};
 use crate::wire::ip::Version;
@@ -21,6 +22,7 @@ use crate::wire::ipv6::Ipv6Repr;
 use crate::wire::udp::{Udp, UdpRepr};
 use crate::wire::{at_mut, protocol};
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// Everything in front of an inner packet, from the Ethernet header to the innermost tunnel header.
 #[derive(Clone, Debug)]
@@ -29,6 +31,36 @@ pub struct Image {
     layers: Vec<Layer>, // innermost first, at most MAX_LAYERS
     port: PortId,
     sums: bool, // some layer has a checksum over its payload
+}
+
+/// Where one header of an image stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which header it is.
+    pub kind: HeaderKind,
+    /// Its bytes, counted from the image's first.
+    pub range: Range<usize>,
+    /// The slot of the tunnel that it belongs to; `None` for the link's headers.
+    pub slot: Option<u32>,
+}
+
+/// The headers that an image may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderKind {
+    /// Ethernet II.
+    Ethernet,
+    /// 802.1Q tag.
+    Vlan,
+    /// IPv4 without options.
+    Ipv4,
+    /// IPv6 without extension headers.
+    Ipv6,
+    /// UDP.
+    Udp,
+    /// GUE, variant 0.
+    Gue,
+    /// GRE with its optional fields.
+    Gre,
 }
 
 /// Bytes that a tunnel's own headers take, without those of tunnels that carry it.
@@ -66,6 +98,22 @@ impl Image {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// The port that the image's packets leave by.
+    pub fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// Where its headers stand, outermost first. For reports: it allocates.
+    pub fn parts(&self) -> Vec<Part> {
+        let link = self.layers.last().map_or(self.bytes.len(), |outermost| outermost.ip);
+        let mut parts = vec![Part { kind: HeaderKind::Ethernet, range: 0..Ethernet::LEN, slot: None }];
+        if link > Ethernet::LEN {
+            parts.push(Part { kind: HeaderKind::Vlan, range: Ethernet::LEN..link, slot: None });
+        }
+        parts.extend(self.layers.iter().rev().flat_map(Layer::parts));
+        parts
     }
 
     /// The image of `spec`'s packets on this path, which leads to `remote`. `None` where there are [`MAX_LAYERS`] on it
@@ -230,6 +278,68 @@ fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::{Df, Dscp, Ecn, Mss, Remote, Ttl, UdpSpec};
+
+    #[test]
+    fn parts_follow_each_other_from_the_first_byte_to_the_last() {
+        let tunnel = |slot, encap, local: &str, kind: Option<UdpKind>| TunnelSpec {
+            name: String::new(),
+            slot,
+            encap,
+            local: local.parse().unwrap(),
+            remote: Remote::One(local.parse().unwrap()),
+            addresses: Vec::new(),
+            key: (encap == Encap::Gre).then_some(1),
+            checksum: false,
+            sequence: encap == Encap::Gre,
+            ttl: Ttl::Fixed(64),
+            dscp: Dscp::Inherit,
+            ecn: Ecn::Rfc6040,
+            df: Df::Set,
+            mtu: None,
+            mss: Mss::Auto,
+            inner_source: Vec::new(),
+            latency: false,
+            udp: kind.map(|kind| UdpSpec {
+                kind,
+                port: 1,
+                source_port: SourcePort::Flow,
+                checksum: UdpChecksum::Full,
+            }),
+        };
+        let mut image = Image::new(&[0; 18], PortId(1));
+        for spec in [
+            tunnel(7, Encap::Gre, "2001:db8::1", Some(UdpKind::Gue)),
+            tunnel(8, Encap::Ip, "192.0.2.1", Some(UdpKind::Fou)),
+            tunnel(9, Encap::Gre, "192.0.2.2", None),
+        ] {
+            image = image.stack(&spec, spec.local).unwrap();
+        }
+        let parts = image.parts();
+        let mut end = 0;
+        for part in &parts {
+            assert_eq!(part.range.start, end, "{parts:?}");
+            end = part.range.end;
+        }
+        assert_eq!(end, image.len());
+        use HeaderKind::*;
+        let kinds: Vec<_> = parts.iter().map(|part| (part.kind, part.range.len(), part.slot)).collect();
+        assert_eq!(
+            kinds,
+            [
+                (Ethernet, 14, None),
+                (Vlan, 4, None),
+                (Ipv6, 40, Some(7)),
+                (Udp, 8, Some(7)),
+                (Gue, 4, Some(7)),
+                (Gre, 12, Some(7)),
+                (Ipv4, 20, Some(8)),
+                (Udp, 8, Some(8)),
+                (Ipv4, 20, Some(9)),
+                (Gre, 12, Some(9)),
+            ]
+        );
+    }
 
     #[test]
     fn a_buffer_without_room_in_front_is_refused() {

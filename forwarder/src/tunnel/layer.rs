@@ -1,10 +1,12 @@
 //! One layer of an image: the headers of one tunnel, and how they are filled in for a packet.
 
 use super::ecn;
+use super::encap::{HeaderKind, Part};
 use super::flow::FlowHash;
 use crate::table::{Df, Dscp, Ecn, SourcePort, Ttl, UdpChecksum};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
+use crate::wire::gue::Gue;
 use crate::wire::ip::{Ip, Version};
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::Ipv6;
@@ -68,6 +70,27 @@ impl Inherited {
 }
 
 impl Layer {
+    /// Where its headers stand, outermost first.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
+        let gre = match self.payload_type {
+            PayloadType::Ethertype(offset) => Some(offset - 2),
+            PayloadType::Protocol(_) | PayloadType::Unsaid => None,
+        };
+        let gue = self.shim.filter(|shim| gre != Some(*shim));
+        let ip = match self.version {
+            Version::V4 => HeaderKind::Ipv4,
+            Version::V6 => HeaderKind::Ipv6,
+        };
+        let headers = [
+            Some((ip, self.ip, self.ip + self.version.header_len())),
+            self.udp.map(|offset| (HeaderKind::Udp, offset, offset + Udp::LEN)),
+            gue.map(|offset| (HeaderKind::Gue, offset, offset + Gue::LEN)),
+            gre.map(|offset| (HeaderKind::Gre, offset, self.end)),
+        ];
+        let slot = Some(self.slot);
+        headers.into_iter().flatten().map(move |(kind, start, end)| Part { kind, range: start..end, slot })
+    }
+
     /// Whether some checksum of this layer covers its payload.
     pub(super) fn has_sums(&self) -> bool {
         self.gre_checksum.is_some() || (self.udp.is_some() && self.udp_checksum == UdpChecksum::Full)
