@@ -147,9 +147,21 @@ def gre(inner, key=None, checksum=False, sequence=None, protocol=None, flags=0):
     return head + struct.pack("!HH", summed, 0) + tail + inner
 
 
+def gue(payload, protocol=None, private=b"", first=0, flags=0):
+    """GUE. `first` holds the variant and the control bit; the length is that of `private`."""
+    assert len(private) % 4 == 0
+    protocol = family(payload) if protocol is None else protocol
+    return struct.pack("!BBH", first | len(private) // 4, protocol, flags) + private + payload
+
+
 def family(inner):
     """The IP protocol number of a packet that rides directly on IP."""
     return 4 if inner[0] >> 4 == 4 else 41
+
+
+def class_of(packet):
+    """Type of service or traffic class."""
+    return packet[1] if packet[0] >> 4 == 4 else (packet[0] << 4 | packet[1] >> 4) & 0xFF
 
 
 def hop(packet, count=1):

@@ -192,22 +192,6 @@ row.refuse(from_peer(ip6(PEER6, BOX6, 17, spoilt(full, _6=full[6] ^ 1))), from_p
 row = Refusals("udp_zero_checksum")
 row.refuse(from_peer(ip6(PEER6, BOX6, 17, udp(PEER6, BOX6, INNER, 50000, 5556, checksum=0))))
 
-GUE = base() + tunnel("g", "ip", udp={"kind": "gue"})
-
-
-def gue(first, proto=4, flags=0, payload=INNER):
-    return from_peer(ip4(PEER, BOX, 17, udp(PEER, BOX, bytes([first, proto]) + flags.to_bytes(2, "big") + payload, 50000, 6080)))
-
-
-for reason, frames in {
-        "gue_version": [gue(0x80), gue(0xC0), from_peer(ip4(PEER, BOX, 17, udp(PEER, BOX, INNER, 50000, 6080)))],
-        "gue_control": [gue(0x20), gue(0x20, 0)],
-        "gue_flags": [gue(0, flags=1), gue(0, flags=0x8000), gue(1, flags=1, payload=bytes(4) + INNER)],
-        "gue_protocol": [gue(0, 17), gue(0, 0), gue(0, 59)]}.items():
-    row = Refusals(reason, GUE, {"g": 1468})
-    row.send("wan", gue(0)).out("lan", to_host(hop(INNER)), rx={"g": INNER})
-    row.refuse(*frames)
-
 # A ping for a tunnel's address, spoilt on its way (RFC 1122 §3.2.2): in its data, in its checksum, over IPv6.
 row = Refusals("icmp_checksum")
 spoiled = echo(PEER, BOX)

@@ -5,7 +5,6 @@ Where culvert's encapsulation is meant to differ from the kernel's:
   culvert copies (RFC 6040 §4.1).
 - Identification with DF, UDP source port, flow label: free choices of either, held to their rules by the runner.
 - The encapsulation limit (RFC 2473 §4.1.1) is taken, not sent: no encap row.
-- Sequence numbers: several senders, one counter each; not compared.
 Where its MSS rewriting is: the rows `mss-*` hold the segments after the kernel's rewriting, some of it wrong. They serve as
 odd input; what comes out is what the RFCs say about it.
 """
@@ -21,7 +20,6 @@ HERE = Path(__file__).resolve().parent.parent / "linux" / "captures"
 LEFT, RIGHT = "02:00:00:00:00:0a", "02:00:00:00:00:0b"  # the two ends, by the captures
 INSIDE = "02:00:00:00:00:03"
 ENDS = {1: "02:00:00:00:0d:01", 2: "02:00:00:00:0d:02"}
-NOT_SENT = ("seq",)
 RESULT = {(0, 3): None, (2, 1): 1, (2, 3): 3, (1, 3): 3}  # RFC 6040 figure 4 where it is not the inner field
 
 
@@ -96,7 +94,7 @@ def end_of(frame):
 def size(v6, encap, udp_keys, keys):
     overhead = (40 if v6 else 20) + (8 if udp_keys is not None else 0) + (4 if encap == "gre" else 0)
     overhead += 4 if udp_keys and udp_keys.get("kind") == "gue" else 0
-    return 1500 - overhead - (4 if "key" in keys else 0) - (4 if keys.get("checksum") else 0)
+    return 1500 - overhead - 4 * len({"key", "checksum", "sequence"} & keys.keys())
 
 
 for line in (HERE / "manifest.tsv").read_text().splitlines():
@@ -113,6 +111,8 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
         keys["key"] = int(words[words.index("key") + 1], 16)
     if "csum" in words:
         keys["checksum"] = True
+    if "seq" in words:
+        keys["sequence"] = True
     udp_keys = None
     if bound != "-":
         udp_keys = {"port": 5555, "checksum": "full" if "encap-csum" in words or "encap-udp6-csum" in words else "zero"}
@@ -146,13 +146,12 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
             row.drop("gre_ethernet", loose=["end-1", "end-2"])
         else:
             tos, inner = found
-            inner_tos = inner[1] if inner[0] >> 4 == 4 else (inner[0] << 4 | inner[1] >> 4) & 0xFF
+            inner_tos = class_of(inner)
             ecn = RESULT.get((inner_tos & 3, tos & 3), inner_tos & 3)
             row.out("inside", ethernet(ENDS[end], INSIDE, hop(marked(inner, inner_tos & 0xFC | ecn))),
                     rx={f"end-{end}": inner})
 
-    if "gretap" in name or name.startswith("frag-outer") or any(word in words for word in NOT_SENT) \
-            or (v6 and "encaplimit" not in words):
+    if "gretap" in name or name.startswith("frag-outer") or (v6 and "encaplimit" not in words):
         continue
     mask = [LABEL] if v6 else [ID]
     if udp_keys and "source_port" not in udp_keys:
@@ -162,7 +161,7 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
     for stamp, frame in packets(name):
         end = end_of(frame)
         tos, inner = cut(frame, encap == "gre", udp_keys is not None, bound == "gue")
-        inner_tos = inner[1] if inner[0] >> 4 == 4 else (inner[0] << 4 | inner[1] >> 4) & 0xFF
+        inner_tos = class_of(inner)
         frame = patched(frame, tos & 0xFC | inner_tos & 3)  # ECN: copied
         sender = 3 - end
         packet = hop(inner, -1)

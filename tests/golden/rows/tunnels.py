@@ -249,22 +249,3 @@ for checksum in (False, True):
         for name, key in (("t", None), ("k", 7)):
             taken(ip4(PEER, BOX, 47, gre(inner, key, checksum, sequence)), name)
             taken(ip4(PEER, BOX, 47, gre(inner, key, checksum, sequence, flags=0x03F8)), name)
-
-# GUE: private data without flags are skipped by their length; variants 0 and 1 on one port.
-row = Row("gue-variants", base() + tunnel("v0", "ip", udp={"kind": "gue"}) + tunnel("v1", "ip", udp={"kind": "gue1"}),
-          tunnels={"v0": 1468, "v1": 1472})
-inner = datagram(FAR, HOST)
-for payload, name in ((b"\x00\x04\0\0" + inner, "v0"), (b"\x02\x04\0\0" + b"private!" + inner, "v0"), (inner, "v1"),
-                      (b"\x1f\x04\0\0" + bytes(124) + inner, "v0")):
-    row.send("wan", from_peer(ip4(PEER, BOX, 17, udp(PEER, BOX, payload, 50000, 6080)))).out(
-        "lan", to_host(hop(inner)), rx={name: inner})
-
-# Sequence numbers count from 0 (RFC 2890 §2.2), each tunnel for itself.
-row = Row("gre-sequence", base() + tunnel("a", sequence=True) + tunnel("b", key=2, sequence=True, checksum=True)
-          + route("10.2.0.0/16", tunnel="a") + route("10.3.0.0/16", tunnel="b"), tunnels={"a": 1472, "b": 1464}, mask=[ID])
-for number in range(3):
-    inner = datagram(HOST, "10.2.0.9")
-    row.send("lan", from_host(inner)).out("wan", to_peer(outer(hop(inner), "gre", sequence=number)), tx={"a": inner})
-    inner = datagram(HOST, "10.3.0.9")
-    row.send("lan", from_host(inner)).out(
-        "wan", to_peer(outer(hop(inner), "gre", key=2, sequence=number, checksum_gre=True)), tx={"b": inner})

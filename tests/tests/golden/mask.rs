@@ -40,28 +40,30 @@ impl Masks {
         if self.fields.is_empty() {
             return;
         }
-        for header in outer(&walk(link, bytes, ports)) {
+        let mut is_covering = false;
+        for header in outer(&walk(link, bytes, ports)).iter().rev() {
             let at = header.start;
             match header.kind {
-                Kind::Ipv4 => {
-                    if self.has("ipv4.identification") {
-                        bytes[at + 4..at + 6].fill(0);
-                    }
+                Kind::Ipv4 if self.has("ipv4.identification") => {
+                    bytes[at + 4..at + 6].fill(0);
                     bytes[at + 10..at + 12].fill(0xff);
+                    is_covering = true;
                 }
                 Kind::Ipv6 if self.has("ipv6.flow_label") => {
                     bytes[at + 1] &= 0xf0;
                     bytes[at + 2..at + 4].fill(0);
+                    is_covering = true;
                 }
                 Kind::Udp => {
                     if self.has("udp.source_port") {
                         bytes[at..at + 2].fill(0);
+                        is_covering = true;
                     }
-                    if bytes[at + 6..at + 8] != [0, 0] {
+                    if is_covering && bytes[at + 6..at + 8] != [0, 0] {
                         bytes[at + 6..at + 8].fill(0xff);
                     }
                 }
-                Kind::Gre if bytes[at] & 0x80 != 0 => bytes[at + 4..at + 6].fill(0xff),
+                Kind::Gre if is_covering && bytes[at] & 0x80 != 0 => bytes[at + 4..at + 6].fill(0xff),
                 _ => {}
             }
         }
