@@ -200,6 +200,14 @@ row = Refusals("udp_checksum", config(ends), mtus, name="udp-checksum-kinds")
 for end in ends:
     packet = end.taken(inner, zero=False)
     row.refuse(from_peer(packet[:-1] + bytes([packet[-1] ^ 1])))
+row = Refusals("outer_fragment", config(ends), mtus, name="outer-fragment-kinds")
+for end in ends:
+    packet = end.taken(inner)[40 if end.v6 else 20:]
+    if end.v6:
+        row.refuse(from_peer(ip6(end.remote, end.local, 44, bytes([17, 0, 0, 1, 0, 0, 0, 9]) + packet[:40])))
+    else:
+        row.refuse(from_peer(ip4(end.remote, end.local, 17, packet[:40], more=True)),
+                   from_peer(ip4(end.remote, end.local, 17, packet[40:], frag=5)))
 
 # One port, two addresses, five tunnels: GUE with IP, GRE, GRE with keys, and variant 1, told apart by what the packets say.
 for v6 in EITHER:
@@ -315,7 +323,7 @@ for (number, end), (tos, inside, ecn), v6 in product(
 # Stacks: each of these in each of these. The carrier's checksums cover the passenger's, and its sequence number counts the
 # packets of all its passengers.
 POSITIONS = {"ip": {"encap": "ip"}, "gre": {"checksum": True, "sequence": True}, "gre6": {"v6": True, "checksum": True, "key": 3},
-             "fou": {"kind": "fou", "checksum": True}, "gue": {"kind": "gue", "checksum": True, "sequence": True},
+             "fou": {"kind": "fou", "checksum": True, "udp_checksum": "zero"}, "gue": {"kind": "gue", "checksum": True, "sequence": True},
              "gue-ip6": {"encap": "ip", "kind": "gue", "v6": True}, "gue-zero": {"encap": "ip", "kind": "gue", "udp_checksum": "zero"},
              "gue1": {"encap": "ip", "kind": "gue1"}, "gue1-6": {"encap": "ip", "kind": "gue1", "v6": True},
              "gre-in-udp6": {"kind": "gre-in-udp", "v6": True, "key": 0, "checksum": True, "sequence": True}}
