@@ -172,6 +172,12 @@ impl Place {
         find(key).or_else(|| given(key)).or_else(outer).unwrap_or(self.header)
     }
 
+    /// The key that gives the value of `key`: itself, or what it falls back to; `None` where it is left to its default.
+    pub(super) fn giver(&self, key: &str) -> Option<&'static str> {
+        let known = |wanted: &str| self.keys.iter().find(|(key, _)| *key == wanted).map(|(key, _)| *key);
+        known(key).or_else(|| GIVEN_BY.iter().find(|(what, _)| *what == key).and_then(|(_, by)| known(by)))
+    }
+
     /// Adds the keys of a table inside.
     pub(super) fn join(&mut self, inner: Place) {
         self.keys.extend(inner.keys);
@@ -285,7 +291,7 @@ fn report_unknown(
 }
 
 /// The name that `found` was most likely meant to be.
-pub(super) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Long input is no typing mistake of anything, and the comparison's cost is the product of both lengths.
     let found: String = found.chars().take(64).collect::<String>().to_lowercase();
     let likeness = |name: &str| strsim::normalized_damerau_levenshtein(&found, &name.to_lowercase());
@@ -317,6 +323,8 @@ mod tests {
         assert_eq!(place.of("udp.kind"), 30);
         assert_eq!(place.of("udp.port"), 20);
         assert_eq!((place.of("local"), place.of("")), (5, 5));
+        assert_eq!((place.giver("mtu"), place.giver("udp.kind")), (Some("profile"), Some("udp.kind")));
+        assert_eq!((place.giver("udp.port"), place.giver("local")), (None, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod clamp;
 mod document;
+mod limit;
 mod names;
 mod neighbor;
 mod network;
@@ -174,9 +175,9 @@ impl Config {
         }
     }
 
-    /// What is odd about the limits that `tables` derived: a MSS that does not fit its tunnel.
+    /// What is odd about the limits that `tables` derived, and about the side that clamps are on.
     pub(crate) fn limit_warnings(&self, tables: &Tables) -> Vec<Diagnostic> {
-        warning::limits(&self.draft, &self.places, tables).into_diagnostics(&self.source)
+        limit::warnings(&self.draft, &self.places, tables).into_diagnostics(&self.source)
     }
 
     fn locate(&self, error: SpecError) -> Diagnostic {

@@ -1,16 +1,14 @@
-//! What a file may say and hardly can mean: tunnels and routes that lead to nobody, routes that never win, limits that
-//! do not fit.
+//! What a file may say and hardly can mean: tunnels and routes that lead to nobody, routes that never win, tunnels that
+//! take each other's packets. What it may say about the MSS is in [`super::limit`].
 
 use super::Places;
 use super::document::{Findings, Source};
 use super::network::{Attached, Prefixes, connected};
 use super::tunnel::named;
-use forwarder::table::{ClampOn, InterfaceId, Mss, Remote, RouteTarget, Spec, Tables};
-use std::collections::{HashMap, HashSet};
+use forwarder::table::{Encap, InterfaceId, Remote, RouteTarget, Spec};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-
-/// Bytes of IP and TCP headers without options: what an MSS leaves of an MTU (RFC 6691 §2).
-const HEADERS: [(&str, u16); 2] = [("IPv4", 40), ("IPv6", 60)];
 
 /// Adds the warnings about names and routes.
 pub(super) fn add(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
@@ -20,6 +18,7 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, findings: &mut 
         routes.add(route.prefix, index);
     }
     hidden_routes(spec, places, &connected, &routes, source, findings);
+    overlapping_senders(spec, places, source, findings);
     let known: HashSet<(InterfaceId, IpAddr)> =
         spec.neighbors.iter().map(|neighbor| (neighbor.interface, neighbor.address)).collect();
     // One warning for each neighbour, however many routes it stands in.
@@ -86,7 +85,7 @@ fn hidden_routes(
     findings: &mut Findings,
 ) {
     let line = |index: usize| places.routes.get(index).map_or(0, |place| source.line(place.header()));
-    let mut seen: HashMap<(ipnet::IpNet, u32, String), usize> = HashMap::new();
+    let mut seen: HashMap<(IpNet, u32, String), usize> = HashMap::new();
     for (index, (route, place)) in spec.routes.iter().zip(&places.routes).enumerate() {
         let rivals = routes.at(route.prefix);
         let best = rivals.iter().filter_map(|rival| Some((spec.routes.get(*rival)?.priority, *rival))).min();
@@ -114,35 +113,49 @@ fn hidden_routes(
     }
 }
 
-/// MSS limits that leave no room for the headers in what their tunnel carries.
-pub(super) fn limits(spec: &Spec, places: &Places, tables: &Tables) -> Findings {
-    let mut findings = Findings::default();
-    let mtus: Vec<u16> = tables.summaries().iter().map(|summary| summary.mtu).collect();
-    let mut check = |limits: [Option<u16>; 2], tunnel: usize, at: usize| {
-        let (Some(mtu), Some(tunnel)) = (mtus.get(tunnel).copied(), spec.tunnels.get(tunnel)) else { return };
-        for (limit, (family, headers)) in limits.into_iter().zip(HEADERS) {
-            let room = mtu.saturating_sub(headers);
-            if let Some(limit) = limit.filter(|limit| *limit > room) {
-                let message = format!(
-                    "the {family} MSS is more than {} carries (expected at most {room}, which is its mtu {mtu} less \
-                     {headers} bytes of headers; found {limit})",
-                    named(tunnel)
-                );
-                findings.warning(at, message);
-            }
-        }
-    };
-    for (index, (tunnel, place)) in spec.tunnels.iter().zip(&places.tunnels).enumerate() {
-        if let Mss::Fixed { ipv4, ipv6 } = tunnel.mss {
-            check([ipv4, ipv6], index, place.of("mss"));
+/// Tunnels that are alike but for their senders, where those of one lie within those of another. "any" is meant to take
+/// what is left and overlaps with nothing.
+fn overlapping_senders(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
+    let mut alike: HashMap<_, BTreeMap<IpNet, usize>> = HashMap::new();
+    let mut senders: Vec<(_, IpNet, usize)> = Vec::new();
+    for (index, tunnel) in spec.tunnels.iter().enumerate() {
+        let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
+        let identity = (tunnel.local, tunnel.encap, tunnel.key, udp);
+        let prefixes = match &tunnel.remote {
+            Remote::One(remote) => vec![IpNet::from(*remote)],
+            Remote::Senders(senders) => senders.clone(),
+        };
+        for prefix in prefixes {
+            alike.entry(identity).or_default().insert(prefix, index);
+            senders.push((identity, prefix, index));
         }
     }
-    for (clamp, place) in spec.clamps.iter().zip(&places.clamps) {
-        if let ClampOn::Tunnel(id) = clamp.on {
-            // Keys are told apart, so that each family's finding stands at its own.
-            check([clamp.ipv4, None], id.0 as usize, place.of("ipv4"));
-            check([None, clamp.ipv6], id.0 as usize, place.of("ipv6"));
+    for (identity, sender, index) in senders {
+        let Some(others) = alike.get(&identity) else { continue };
+        let wider = (1..sender.prefix_len()).rev().find_map(|len| {
+            let prefix = IpNet::new(sender.addr(), len).ok()?.trunc();
+            Some((prefix, *others.get(&prefix)?))
+        });
+        let (Some((prefix, other)), Some(place)) = (wider, places.tunnels.get(index)) else { continue };
+        let (Some(tunnel), Some(rival)) = (spec.tunnels.get(index), spec.tunnels.get(other)) else {
+            continue;
+        };
+        if index == other {
+            let message = format!("the sender {sender} is within {prefix} of the same list: it adds nothing");
+            findings.warning(place.of("remote"), message).help(format!("leave {sender} away"));
+            continue;
         }
+        let line = places.tunnels.get(other).map_or(0, |place| source.line(place.of("remote")));
+        let message = format!(
+            "the sender {sender} of {} is within {prefix} of {} in line {line}, which is alike otherwise: its packets come \
+             out of the former only, and the latter's inner_source, mss and counters do not hold for them",
+            named(tunnel),
+            named(rival)
+        );
+        let help = match tunnel.encap {
+            Encap::Gre => "give each its own `key`, or senders that do not overlap",
+            Encap::Ip => "give each its own `local`, or senders that do not overlap",
+        };
+        findings.warning(place.of("remote"), message).help(help);
     }
-    findings
 }
