@@ -36,6 +36,24 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show every byte that each tunnel sends, its MTU and MSS, and which line of the file says so
+    #[command(after_help = "Examples:\n  culvert explain /etc/culvert/culvert.toml --tunnel acme-1\n  \
+        culvert explain /etc/culvert/culvert.toml --json | jq '.[].overhead'\n  culvert explain --profiles\n\n\
+        Dots stand for what depends on the packet.")]
+    Explain {
+        /// The configuration
+        #[arg(required_unless_present = "profiles")]
+        file: Option<PathBuf>,
+        /// This tunnel only
+        #[arg(long, value_name = "NAME")]
+        tunnel: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The named profiles with their numbers and what each is for
+        #[arg(long, conflicts_with_all = ["file", "tunnel"])]
+        profiles: bool,
+    },
     /// Show what runs
     #[command(
         after_help = "Examples:\n  culvert show tunnels\n  culvert show drops --json | jq .dropped\n  \
@@ -154,9 +172,13 @@ mod tests {
             |line: &str| Arguments::try_parse_from(line.split(' ')).map_err(|error| error.exit_code());
         assert!(usage("culvert check a.toml --json").is_ok());
         assert!(usage("culvert show drops --watch 0.5").is_ok());
+        assert!(usage("culvert explain a.toml --tunnel t --json").is_ok());
+        assert!(usage("culvert explain --profiles").is_ok());
         for bad in [
             "culvert frob",
             "culvert check",
+            "culvert explain",
+            "culvert explain a.toml --profiles",
             "culvert show nothing",
             "culvert show drops --watch 0",
             "culvert replay --config a --out b",

@@ -2,9 +2,10 @@
 //!
 //! A command line ([`args`]) names one of a few commands. [`config`] reads the file that all of them are about and gives
 //! the values from which the forwarder compiles its tables; [`diagnostic`] is how its findings read. [`check`] stops
-//! there. [`replay`] sends captures through the tables; [`mod@run`] lets worker cores do so with what arrives, while the
-//! control thread is the [`daemon`], which answers on a [`socket`] and takes a new file by [`reload`]. [`show`] and
-//! [`client`] are the other end of that socket; what goes over it is in [`protocol`].
+//! there. [`explain`] says what the tables hold for each tunnel, and why; [`replay`] sends captures through them;
+//! [`mod@run`] lets worker cores do so with what arrives, while the control thread is the [`daemon`], which answers on a
+//! [`socket`] and takes a new file by [`reload`]. [`show`] and [`client`] are the other end of that socket; what goes over
+//! it is in [`protocol`].
 
 // Without DPDK nothing reads what only a running daemon needs.
 #![cfg_attr(not(feature = "dpdk"), allow(dead_code, unused_imports))]
@@ -15,6 +16,7 @@ mod config;
 mod plan;
 mod check;
 mod report;
+mod explain;
 mod replay;
 mod protocol;
 mod client;
@@ -42,6 +44,10 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
         Command::Check { file, json } => check::command(&file, json),
+        Command::Explain { file: Some(file), tunnel, json, .. } => {
+            explain::command(&file, tunnel.as_deref(), json)
+        }
+        Command::Explain { file: None, json, .. } => explain::profiles(json),
         Command::Show { topic, json, hgrm, all, watch, daemon } => {
             let form = match (json, hgrm) {
                 (true, _) => Form::Json,

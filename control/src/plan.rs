@@ -376,7 +376,8 @@ fn none() -> String {
     "none".to_owned()
 }
 
-fn mac(Mac(bytes): Mac) -> String {
+/// An Ethernet address in its usual form.
+pub(crate) fn mac(Mac(bytes): Mac) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 

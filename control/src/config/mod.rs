@@ -26,7 +26,9 @@ mod warning;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use document::nearest;
 pub(crate) use port::{Port, Queues, Rss};
+pub(crate) use profile::{PROFILES, Profile};
 pub(crate) use slots::Slots;
 pub(crate) use system::{ControlSocket, DEFAULT_SOCKET, Hugepages, Idle, System};
 
@@ -62,6 +64,15 @@ struct Places {
     tunnels: Vec<Place>,
     routes: Vec<Place>,
     clamps: Vec<Place>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The line of its key; that of the item, or of the table in it, where the value is a default.
+    pub(crate) line: usize,
+    /// The key that gives the value; `None`: it is a default.
+    pub(crate) key: Option<&'static str>,
 }
 
 /// Reads and checks the file at `path`.
@@ -180,15 +191,26 @@ impl Config {
         limit::warnings(&self.draft, &self.places, tables).into_diagnostics(&self.source)
     }
 
-    fn locate(&self, error: SpecError) -> Diagnostic {
+    /// Where the value of an item's `key` comes from.
+    pub(crate) fn origin(&self, item: Item, key: &str) -> Origin {
+        let place = self.place(item);
+        let line = self.source.line(place.map_or(0, |place| place.of(key)));
+        Origin { line, key: place.and_then(|place| place.giver(key)) }
+    }
+
+    fn place(&self, item: Item) -> Option<&Place> {
         let places = &self.places;
-        let place = match error.item {
+        match item {
             Item::Interface(id) => places.interfaces.get(usize::from(id.0)),
             Item::Neighbor(index) => places.neighbors.get(index),
             Item::Tunnel(id) => places.tunnels.get(id.0 as usize),
             Item::Route(index) => places.routes.get(index),
             Item::Clamp(index) => places.clamps.get(index),
-        };
+        }
+    }
+
+    fn locate(&self, error: SpecError) -> Diagnostic {
+        let place = self.place(error.item);
         let (line, column) = self.source.position(place.map_or(0, |place| place.of(error.key)));
         let message = match error.item {
             Item::Tunnel(id) => match self.draft.tunnels.get(id.0 as usize) {

@@ -8,7 +8,7 @@ pub(crate) mod latency;
 #[cfg(feature = "dpdk")]
 pub(crate) mod load;
 pub(crate) mod people;
-mod table;
+pub(crate) mod table;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};

@@ -100,6 +100,11 @@ impl Image {
         self.bytes.is_empty()
     }
 
+    /// Its bytes; what depends on a packet is not filled in.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The port that the image's packets leave by.
     pub fn port(&self) -> PortId {
         self.port
