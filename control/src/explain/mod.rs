@@ -13,6 +13,7 @@ mod json;
 
 use crate::config::{self, Config, PROFILES, Slots, nearest};
 use crate::report;
+use forwarder::stats::TunnelStats;
 use forwarder::table::{Encap, Item, Remote, Spec, Tables, TunnelId, TunnelSpec, UdpKind};
 use forwarder::verdict::DropReason;
 use limits::{Limits, Paths};
@@ -95,6 +96,8 @@ fn explain(
 ) -> Result<Vec<Explanation>, DropReason> {
     let origins = Origins::new(config, spec);
     let paths = Paths { config, spec, tables };
+    let mut stats = TunnelStats::default();
+    stats.grow(origins.slots());
     let mut tunnels = Vec::new();
     for ((id, tunnel), summary) in (0..).map(TunnelId).zip(&spec.tunnels).zip(tables.summaries()) {
         if name.is_some_and(|name| tunnel.name != name) {
@@ -106,7 +109,7 @@ fn explain(
         let exits = tables.tunnel(id).filter(|_| accepts.is_none()).map(|compiled| &compiled.exits);
         for exit in exits.into_iter().flat_map(|exits| exits.iter()) {
             match exit {
-                Ok(image) => ways.push(stack::headers(image, &origins)?),
+                Ok(image) => ways.push(stack::headers(image, &stats, &origins)?),
                 Err(reason) => cannot_send.push(why(*reason, tunnel, config, id)),
             }
         }

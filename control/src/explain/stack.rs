@@ -59,12 +59,16 @@ pub(super) enum Content {
     Device(&'static str),
 }
 
-/// The headers of `image`, outermost first.
+/// The headers of `image`, outermost first. `stats` has a slot for each tunnel: sequence numbers are counted there.
 ///
 /// # Errors
 /// What the forwarder says where it cannot put the image in front of a packet.
-pub(super) fn headers(image: &Image, origins: &Origins<'_>) -> Result<Vec<Header>, DropReason> {
-    let samples = filled(image, origins.slots())?;
+pub(super) fn headers(
+    image: &Image,
+    stats: &TunnelStats,
+    origins: &Origins<'_>,
+) -> Result<Vec<Header>, DropReason> {
+    let samples = filled(image, stats)?;
     let parts = image.parts();
     parts.iter().enumerate().map(|(at, part)| header(at, part, &parts, image, &samples, origins)).collect()
 }
@@ -160,9 +164,7 @@ fn rule(kind: HeaderKind, name: &str, df: Df) -> &'static str {
 }
 
 /// `image` as it was put in front of packets that have nothing in common.
-fn filled(image: &Image, slots: usize) -> Result<Vec<Vec<u8>>, DropReason> {
-    let mut stats = TunnelStats::default();
-    stats.grow(slots);
+fn filled(image: &Image, stats: &TunnelStats) -> Result<Vec<Vec<u8>>, DropReason> {
     let mut identification = 0;
     let mut heads = Vec::new();
     for (number, packet) in (0_u16..).zip(packets()) {
@@ -176,7 +178,7 @@ fn filled(image: &Image, slots: usize) -> Result<Vec<Vec<u8>>, DropReason> {
         }
         let mut frame = Frame::new(&mut buffer, start, packet.len());
         let inherited = Inherited::new(ip);
-        image.apply(&mut frame, inherited, flow, &mut identification, &stats, &mut Trail::default())?;
+        image.apply(&mut frame, inherited, flow, &mut identification, stats, &mut Trail::default())?;
         heads.push(frame.bytes().get(..image.len()).unwrap_or_default().to_vec());
     }
     Ok(heads)
