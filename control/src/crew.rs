@@ -61,7 +61,7 @@ impl Crew {
         ports: &mut [Port],
         publisher: &mut Publisher<Generation>,
         latency: LatencyRecorder,
-        idle: Idle,
+        (workers, idle): (usize, Idle),
     ) -> Result<(), CrewError> {
         let index = self.members.len();
         let mut queues = Vec::new();
@@ -72,6 +72,7 @@ impl Crew {
         let (counters, load) = (Arc::new(WorkerCounters::default()), Arc::new(WorkerLoad::default()));
         let worker = Worker::spawn(WorkerSetup {
             index,
+            workers,
             core,
             eal: eal.clone(),
             queues,

@@ -141,7 +141,14 @@ fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> 
     for core in &system.worker_cores {
         let (recorder, collector) = latency_exchange(latency.empty_set());
         latency.add(*core, collector);
-        crew.start(*core, &eal, &mut ports, &mut publisher, recorder, idle(system.idle))?;
+        crew.start(
+            *core,
+            &eal,
+            &mut ports,
+            &mut publisher,
+            recorder,
+            (system.worker_cores.len(), idle(system.idle)),
+        )?;
         log(format_args!("worker on core {core}"));
     }
     let until = Instant::now() + START_WITHIN;

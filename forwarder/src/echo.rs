@@ -1,9 +1,8 @@
-//! Answering pings for the box's own addresses, in the buffer that brought them.
+//! Answering pings for the box's own addresses.
 //!
 //! Tunnel addresses are answered here whatever else is attached, because the host does not know the tunnels; the other
 //! addresses only where there is no host to answer for them.
 
-use crate::frame::Frame;
 use crate::verdict::DropReason;
 use crate::wire::checksum::{self, Sum};
 use crate::wire::icmp::{self, Icmp, IcmpRepr};
@@ -15,17 +14,15 @@ use crate::wire::{protocol, tail};
 /// TTL and hop limit of an answer.
 const TTL: u8 = 64;
 
-/// Turns the echo request that begins `offset` bytes into `frame` into its answer, an IP packet at the frame's front.
-/// `false`, and nothing changed, for everything that is no echo request in one piece.
+/// Appends to `to` the answer to the echo request that `packet` begins with, as an IP packet. `false`, and nothing
+/// appended, for everything that is no echo request in one piece.
 ///
 /// # Errors
 /// [`DropReason::IcmpChecksum`] for a request whose checksum is wrong; it is not answered (RFC 1122 §3.2.2).
 #[cold]
-pub fn answer(frame: &mut Frame<'_>, offset: usize, version: Version) -> Result<bool, DropReason> {
-    let packet = tail(frame.bytes(), offset);
+pub fn answer(packet: &[u8], version: Version, to: &mut Vec<u8>) -> Result<bool, DropReason> {
     let ip = Ip::check(packet, version)?;
-    let len = ip.total_len();
-    let packet = packet.get(..len).ok_or(DropReason::Truncated)?;
+    let packet = packet.get(..ip.total_len()).ok_or(DropReason::Truncated)?;
     let upper = ip.upper_layer(packet)?;
     let (protocol, request, reply) = match version {
         Version::V4 => (protocol::ICMP, icmp::ECHO_REQUEST, icmp::ECHO_REPLY),
@@ -46,16 +43,12 @@ pub fn answer(frame: &mut Frame<'_>, offset: usize, version: Version) -> Result<
     if !(pseudo + Sum::of(message)).is_intact() {
         return Err(DropReason::IcmpChecksum);
     }
-    // Swapping the addresses leaves the pseudo-header's sum alone.
-    let checksum = checksum::update(header.checksum, [request, 0], [reply, 0]);
-    let answer = IcmpRepr { kind: reply, checksum, ..header }.emit();
-    let message_len = message.len();
     // The header is made anew, so that options and extension headers do not come back.
-    let header = match ip {
-        Ip::V4(header) => Header::V4(
+    match ip {
+        Ip::V4(header) => to.extend(
             Ipv4Repr {
                 traffic_class: header.traffic_class(),
-                total_len: (Version::V4.header_len() + message_len) as u16,
+                total_len: (version.header_len() + message.len()) as u16,
                 identification: header.identification(),
                 fragment: 0,
                 ttl: TTL,
@@ -65,11 +58,11 @@ pub fn answer(frame: &mut Frame<'_>, offset: usize, version: Version) -> Result<
             }
             .emit(),
         ),
-        Ip::V6(header) => Header::V6(
+        Ip::V6(header) => to.extend(
             Ipv6Repr {
                 traffic_class: header.traffic_class(),
                 flow_label: header.flow_label(),
-                payload_len: message_len as u16,
+                payload_len: message.len() as u16,
                 next_header: protocol,
                 hop_limit: TTL,
                 source: header.destination(),
@@ -77,33 +70,12 @@ pub fn answer(frame: &mut Frame<'_>, offset: usize, version: Version) -> Result<
             }
             .emit(),
         ),
-    };
-    frame.truncate(offset + len);
-    frame.pop_front(offset + upper.offset).ok_or(DropReason::Truncated)?;
-    write_front(frame.bytes_mut(), &answer);
-    let header = header.bytes();
-    write_front(frame.push_front(header.len()).ok_or(DropReason::Headroom)?, header);
+    }
+    // Swapping the addresses leaves the pseudo-header's sum alone.
+    let checksum = checksum::update(header.checksum, [request, 0], [reply, 0]);
+    to.extend(IcmpRepr { kind: reply, checksum, ..header }.emit());
+    to.extend(tail(message, Icmp::LEN));
     Ok(true)
-}
-
-enum Header {
-    V4([u8; 20]),
-    V6([u8; 40]),
-}
-
-impl Header {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Header::V4(bytes) => bytes,
-            Header::V6(bytes) => bytes,
-        }
-    }
-}
-
-fn write_front(to: &mut [u8], from: &[u8]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
-    }
 }
 
 #[cfg(test)]
@@ -128,10 +100,9 @@ mod tests {
     }
 
     fn run(packet: &[u8]) -> (Result<bool, DropReason>, Vec<u8>) {
-        let mut buffer = [&[0; 14], packet, &[0; 9]].concat();
-        let len = buffer.len();
-        let mut frame = Frame::new(&mut buffer, 0, len);
-        (answer(&mut frame, 14, Version::V4), frame.bytes().to_vec())
+        let padded = [packet, &[0; 9]].concat();
+        let mut to = Vec::new();
+        (answer(&padded, Version::V4, &mut to), to)
     }
 
     #[test]

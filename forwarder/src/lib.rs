@@ -21,7 +21,10 @@ pub mod table;
 pub mod verdict;
 pub mod forward;
 pub mod scope;
+pub mod originate;
 pub mod echo;
+pub mod icmp_error;
+pub mod fragment;
 pub mod publish;
 pub mod stats;
 #[cfg(feature = "dpdk")]

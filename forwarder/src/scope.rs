@@ -34,6 +34,11 @@ pub fn scope(destination: IpAddr) -> Scope {
     }
 }
 
+/// Whether an address is that of one host.
+pub fn is_unicast(address: IpAddr) -> bool {
+    matches!(scope(address), Scope::Global | Scope::LinkUnicast)
+}
+
 /// Whether an address can never be a sender's beyond its own link (RFC 1812 §5.3.7, RFC 4291 §2.5 to 2.7).
 #[inline]
 pub fn is_martian_source(source: IpAddr) -> bool {

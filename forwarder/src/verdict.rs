@@ -12,6 +12,8 @@ pub enum Verdict {
     Send(PortId),
     /// The host's share of traffic, by the way it came in.
     Kernel(Ingress),
+    /// Answered here; the answer is a packet of its own.
+    Consumed,
     /// Not sent, for this reason.
     Drop(DropReason),
 }
@@ -69,7 +71,7 @@ drop_reasons! {
     SourceRoute = "source_route": "The packet asks for source routing, by IPv4 option or IPv6 routing header.";
     Ipv6Extensions = "ipv6_extensions": "The IPv6 extension headers are malformed or more than eight.";
     MartianSource = "martian_source": "The source address can never be a sender's: loopback, multicast, broadcast or unspecified.";
-    MartianDestination = "martian_destination": "The destination address is never forwarded: loopback, multicast, link-local or unspecified.";
+    MartianDestination = "martian_destination": "The destination address is never forwarded: loopback, multicast, reserved or unspecified.";
 
     // Decapsulation.
     NoTunnel = "no_tunnel": "A tunnel packet for a tunnel's local address, but no tunnel has this sender, port and key.";
@@ -80,7 +82,7 @@ drop_reasons! {
     GreEthernet = "gre_ethernet": "GRE carries Ethernet (protocol 0x6558, gretap); only IPv4 and IPv6 are taken.";
     GreProtocol = "gre_protocol": "GRE carries a protocol that is neither IPv4 nor IPv6.";
     GreChecksum = "gre_checksum": "The GRE checksum is wrong.";
-    UdpLength = "udp_length": "The UDP length contradicts the length of the IP packet.";
+    UdpLength = "udp_length": "The UDP length is more than the IP packet holds, or less than a UDP header.";
     UdpChecksum = "udp_checksum": "The UDP checksum of a tunnel packet is wrong.";
     UdpZeroChecksum = "udp_zero_checksum": "UDP over IPv6 came without checksum, and the tunnel does not say checksum = \"zero\" (RFC 6935).";
     GueVersion = "gue_version": "The GUE variant is one that no tunnel on this port takes.";
@@ -101,7 +103,7 @@ drop_reasons! {
     // The host and the device.
     IcmpChecksum = "icmp_checksum": "A ping for the box itself came with a wrong ICMP checksum.";
     NoKernel = "no_kernel": "For the box itself, and no kernel is attached.";
-    TxFull = "tx_full": "The device's transmit queue took no more packets.";
+    TxFull = "tx_full": "The device's transmit queue took no more packets, or no buffer was free for one made here.";
 }
 
 #[cfg(test)]

@@ -168,3 +168,27 @@ fn headers_longer_than_the_headroom_are_refused() {
     spec.routes.push(to_tunnel("2001:db8:1::1/128", 2));
     assert!(Tables::compile(&spec).is_ok());
 }
+
+#[test]
+fn ways_within_ways_are_bounded() {
+    let mut spec = two_ports();
+    for last in 11..43u8 {
+        let text = format!("192.0.2.{last}");
+        let target = RouteTarget::Gateway { address: address(&text), interface: InterfaceId(1) };
+        spec.routes.push(route("198.51.100.0/24", target));
+    }
+    // Each of sixteen tunnels has 32 ways, and the last one leads into all of them.
+    for index in 0..16u32 {
+        spec.tunnels.push(tunnel(
+            &format!("t{index}"),
+            index,
+            Encap::Gre,
+            "192.0.2.1",
+            &format!("198.51.100.{}", index + 1),
+        ));
+        spec.routes.push(to_tunnel("203.0.113.0/24", index));
+    }
+    assert!(Tables::compile(&spec).is_ok());
+    spec.tunnels.push(tunnel("all", 16, Encap::Gre, "192.0.2.1", "203.0.113.1"));
+    one_error(&spec, Item::Tunnel(TunnelId(16)), "remote", &["512", "256"]);
+}

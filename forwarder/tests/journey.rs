@@ -251,7 +251,7 @@ proptest! {
                 prop_assert_eq!(sum, 0);
             }
             Verdict::Kernel(Ingress::Interface(_)) => prop_assert_eq!(left, frame),
-            Verdict::Kernel(Ingress::Tunnel(_)) | Verdict::Drop(_) => {}
+            Verdict::Kernel(Ingress::Tunnel(_)) | Verdict::Consumed | Verdict::Drop(_) => {}
         }
     }
 
@@ -382,4 +382,64 @@ fn a_subnets_broadcast_is_the_hosts_and_a_unicast_packet_in_a_broadcast_frame_no
     for unicast in ["10.0.0.1", "192.0.2.2", "198.51.100.1"] {
         assert_eq!(verdict(everyone, unicast), Verdict::Drop(DropReason::LinkBroadcast), "{unicast}");
     }
+}
+
+#[test]
+fn ways_of_a_tunnel_are_chosen_apart_from_the_route_into_it() {
+    let mut spec = near(vec![
+        tunnel("a", 0, Encap::Gre, "192.0.2.1", "198.51.100.1"),
+        tunnel("b", 1, Encap::Gre, "192.0.2.1", "198.51.100.2"),
+    ]);
+    let gateway = |text: &str| RouteTarget::Gateway { address: address(text), interface: InterfaceId(1) };
+    let peer = |last: u8| Mac([2, 0, 0, 0, 0, last]);
+    spec.neighbors.truncate(2);
+    for last in [11, 12] {
+        let text = format!("192.0.2.{last}");
+        spec.neighbors.push(NeighborSpec {
+            interface: InterfaceId(1),
+            address: address(&text),
+            mac: peer(last),
+        });
+        // Weights as large as they may be must not spoil the shares.
+        spec.routes.push(RouteSpec { weight: 65535, ..route("198.51.100.0/24", gateway(&text)) });
+    }
+    spec.routes[0].weight = 65535;
+    spec.routes.push(RouteSpec { weight: 65535, ..route("10.1.0.0/24", RouteTarget::Tunnel(TunnelId(1))) });
+    let mut gateway = Gateway::new(&spec);
+    let mut seen = std::collections::HashMap::new();
+    for flow in 0..4000u16 {
+        let packet = udp(address("10.0.0.2"), address("10.1.0.2"), (1000 + flow, 53), 0, 64, b"");
+        let (_, frame) = gateway.run(LAN, &ethernet(LAN_MAC, &packet));
+        *seen.entry((frame[5], frame[14 + 19])).or_insert(0) += 1;
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
+}
+
+#[test]
+fn padding_behind_an_inner_packet_and_behind_a_datagram_is_cut() {
+    let inner = udp(address("10.0.0.2"), address("10.1.0.2"), (1, 2), 0, 64, b"data");
+    let for_the_box = udp(address("10.0.0.2"), address("10.1.0.1"), (1, 2), 0, 64, b"data");
+    let pad = |packet: &[u8]| [packet, &[0xee; 7]].concat();
+    let (verdict, mut gateway) = death(|_| {}, &gre([0, 0, 8, 0], &pad(&inner)));
+    assert_eq!(verdict, Verdict::Send(LAN));
+    let (outcome, left) = gateway.run(WAN, &ethernet(WAN_MAC, &gre([0, 0, 8, 0], &pad(&for_the_box))));
+    assert_eq!((outcome.verdict, left), (Verdict::Kernel(Ingress::Tunnel(TunnelId(0))), for_the_box));
+
+    let in_fou = |spec: &mut TunnelSpec| {
+        spec.udp = Some(UdpSpec {
+            kind: UdpKind::Fou,
+            port: 5555,
+            source_port: SourcePort::Flow,
+            checksum: UdpChecksum::Zero,
+        });
+    };
+    let payload = [&[0, 0, 8, 0], inner.as_slice()].concat();
+    let datagram = udp(address("192.0.2.1"), address("192.0.2.2"), (50000, 5555), 0, 64, &payload);
+    let surplus = ip(address("192.0.2.1"), address("192.0.2.2"), 17, 0, 64, &pad(&datagram[20..]));
+    assert_eq!(death(in_fou, &surplus).0, Verdict::Send(LAN));
+    let mut short = datagram[20..].to_vec();
+    short[5] = 7;
+    let short = ip(address("192.0.2.1"), address("192.0.2.2"), 17, 0, 64, &short);
+    assert_eq!(death(in_fou, &short).0, Verdict::Drop(DropReason::UdpLength));
 }

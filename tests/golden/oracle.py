@@ -25,6 +25,7 @@ BOX, PEER = "192.0.2.2", "192.0.2.1"
 BOX6, PEER6 = "2001:db8::2", "2001:db8::1"
 START = 1_700_000_000_000_000  # microseconds since the epoch
 ID, PORT, LABEL = "ipv4.identification", "udp.source_port", "ipv6.flow_label"
+OWN_ID = "ipv4.own_identification"
 
 
 # Configuration
@@ -128,6 +129,19 @@ def syn(src=HOST, dst=FAR, size=1460, flags="S", ttl=64, before=b"", after=b"", 
     options = before + mss(size) + after
     options += b"\x01" * (-len(options) % 4)
     return ip(src, dst, 6, tcp(src, dst, options, flags, **keys), ttl=ttl)
+
+
+def complaint(speaker, kind, code, word, cause):
+    """An ICMP error about `cause`, which is quoted as far as 576 or 1,280 bytes allow."""
+    v6 = ":" in speaker
+    sender = (IPv6(cause[:40]) if v6 else IP(cause[:20])).src
+    message = struct.pack("!BBHI", kind, code, 0, word) + cause[:1232 if v6 else 548]
+    if v6:
+        pseudo = bytes(IPv6(src=speaker, dst=sender))[8:40] + struct.pack("!II", len(message), 58)
+    else:
+        pseudo = b""
+    message = message[:2] + struct.pack("!H", internet_checksum(pseudo + message)) + message[4:]
+    return ip(speaker, sender, 58 if v6 else 1, message, tos=0xC0)
 
 
 def echo(src, dst, ttl=64):
@@ -284,9 +298,27 @@ class Row:
         self.counts["originated"] += 1
         self.counts["transmitted"] += 1
 
-    def drop(self, reason, tunnel_name=None, rx=None, tx=None, loose=()):
-        """Dropped. `loose` names tunnels whose own counters the contract leaves open for such a packet."""
+    def pieces(self, port_name, frames, rx=None, tx=None):
+        """Leaves by a port in fragments, the first of which counts as the packet itself."""
         self._crossed(rx, tx)
+        self.files.setdefault(f"out-{port_name}", []).extend((self.time, frame) for frame in frames)
+        self.counts["originated"] += len(frames) - 1
+        self.counts["transmitted"] += len(frames)
+
+    def error(self, reason, port_name, frame, tx=None, **keys):
+        """Dropped, and its sender told by this frame. `tx`: the tunnels that the error enters."""
+        self.drop(reason, tx=tx, **keys)
+        self.files.setdefault(f"out-{port_name}", []).append((self.time, frame))
+        self.counts["originated"] += 1
+        self.counts["transmitted"] += 1
+
+    def drop(self, reason, tunnel_name=None, rx=None, tx=None, loose=(), lost=None):
+        """Dropped. `loose` names tunnels whose own counters the contract leaves open for such a packet; `lost` is the
+        reason for which the ICMP error about it finds no way either."""
+        self._crossed(rx, tx)
+        if lost:
+            self.counts["originated"] += 1
+            self.dropped[lost] = self.dropped.get(lost, 0) + 1
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         if tunnel_name:
             drops = self.tunnels[tunnel_name]["dropped"]

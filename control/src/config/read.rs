@@ -28,7 +28,8 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
     let mut names = Names::default();
     let system = system::read_system(&mut root, &mut findings);
     let control = system::read_control(&mut root, &mut findings);
-    system::read_host(&mut root, &mut findings);
+    system::read_kernel(&mut root, &mut findings);
+    spec.icmp = system::read_icmp(&mut root, &mut findings);
 
     let errors_before = findings.errors();
     let tables = root.tables("port", "[[port]]", &mut findings);
@@ -75,7 +76,7 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
     if findings.errors() > 0 {
         return Err(findings.into_diagnostics(&source));
     }
-    warning::add(&spec, &places, &source, &mut findings);
+    warning::add(&spec, &places, &source, system.worker_cores.len(), &mut findings);
     let refusals = findings.refusals(&source);
     let warnings = findings.into_diagnostics(&source);
     debug_assert!(warnings.iter().all(|finding| finding.severity == Severity::Warning));

@@ -2,6 +2,7 @@
 
 use super::document::{Findings, Table};
 use super::value::Value;
+use forwarder::icmp_error::IcmpRates;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -174,8 +175,8 @@ pub(super) fn read_control(root: &mut Table<'_>, findings: &mut Findings) -> Con
     ControlSocket { socket }
 }
 
-/// Reads `[kernel]` and `[icmp]`.
-pub(super) fn read_host(root: &mut Table<'_>, findings: &mut Findings) {
+/// Reads `[kernel]`.
+pub(super) fn read_kernel(root: &mut Table<'_>, findings: &mut Findings) {
     if let Some(mut table) = root.table("kernel", "[kernel]", findings) {
         if let Some(value) = table.get("enabled")
             && value.boolean(findings) == Some(true)
@@ -184,16 +185,20 @@ pub(super) fn read_host(root: &mut Table<'_>, findings: &mut Findings) {
         }
         table.finish(findings);
     }
+}
+
+/// Reads `[icmp]`.
+pub(super) fn read_icmp(root: &mut Table<'_>, findings: &mut Findings) -> IcmpRates {
+    let mut rates = IcmpRates::default();
     if let Some(mut table) = root.table("icmp", "[icmp]", findings) {
-        for (key, name) in [("per_source", "[icmp] per_source"), ("total", "[icmp] total")] {
-            if let Some(value) = table.get(key)
-                && value.number::<u32>("", 1..=1_000_000, findings).is_some()
-            {
-                findings.not_yet(value.at(), name);
+        for (key, rate) in [("per_source", &mut rates.per_source), ("total", &mut rates.total)] {
+            if let Some(number) = table.get(key).and_then(|value| value.number("", 0..=1_000_000, findings)) {
+                *rate = number;
             }
         }
         table.finish(findings);
     }
+    rates
 }
 
 #[cfg(test)]

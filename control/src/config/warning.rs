@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Adds the warnings about names and routes.
-pub(super) fn add(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
+pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize, findings: &mut Findings) {
+    shared_networks(spec, places, source, findings);
+    sequences(spec, places, workers, findings);
+    let own: HashSet<IpAddr> = own_addresses(spec).collect();
     let connected = connected(spec);
     let mut routes: Prefixes<usize> = Prefixes::default();
     for (index, route) in spec.routes.iter().enumerate() {
@@ -33,6 +36,14 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, findings: &mut 
     }
     for (tunnel, place) in spec.tunnels.iter().zip(&places.tunnels) {
         let Remote::One(remote) = tunnel.remote else { continue };
+        if own.contains(&remote) {
+            let message = format!(
+                "the `remote` of {} is an address of this box (expected the other end's, found {remote})",
+                named(tunnel)
+            );
+            findings.warning(place.of("remote"), message);
+            continue;
+        }
         let attached = connected.holding(remote);
         if attached.is_empty() && routes.holding(remote).is_empty() {
             let message = format!(
@@ -53,6 +64,48 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, findings: &mut 
             && missed.insert((*interface, remote))
         {
             no_neighbor(spec, *interface, remote, place.of("remote"), findings);
+        }
+    }
+}
+
+fn own_addresses(spec: &Spec) -> impl Iterator<Item = IpAddr> + '_ {
+    let of_interfaces = spec.interfaces.iter().flat_map(|interface| &interface.addresses);
+    let of_tunnels = spec.tunnels.iter().flat_map(|tunnel| &tunnel.addresses);
+    let locals = spec.tunnels.iter().map(|tunnel| tunnel.local);
+    of_interfaces.chain(of_tunnels).map(IpNet::addr).chain(locals)
+}
+
+/// One network on several interfaces or tunnels: flows to it are shared between them, and its hosts are on one.
+fn shared_networks(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
+    let interfaces = spec.interfaces.iter().map(|spec| &spec.addresses).zip(&places.interfaces);
+    let tunnels = spec.tunnels.iter().map(|spec| &spec.addresses).zip(&places.tunnels);
+    let mut first: HashMap<IpNet, (usize, usize)> = HashMap::new();
+    for (index, (nets, place)) in interfaces.chain(tunnels).enumerate() {
+        for net in nets.iter().map(IpNet::trunc) {
+            let is_link_local = matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+            let (other, at) = *first.entry(net).or_insert((index, place.of("addresses")));
+            if other != index && !is_link_local {
+                let message = format!(
+                    "the network {net} is that of line {}, too (expected each network in one place): packets to its hosts \
+                     are shared between both",
+                    source.line(at)
+                );
+                findings.warning(place.of("addresses"), message);
+            }
+        }
+    }
+}
+
+/// Every worker counts by itself, so a receiver that wants the numbers in order sees them jump.
+fn sequences(spec: &Spec, places: &Places, workers: usize, findings: &mut Findings) {
+    for (tunnel, place) in spec.tunnels.iter().zip(&places.tunnels) {
+        if tunnel.sequence && workers > 1 {
+            let message = format!(
+                "each of the {workers} workers counts the sequence numbers of {} by itself: a receiver that insists on their \
+                 order (RFC 2890 §2.2) drops packets",
+                named(tunnel)
+            );
+            findings.warning(place.of("sequence"), message).help("use one worker, or leave `sequence` away");
         }
     }
 }

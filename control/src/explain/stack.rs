@@ -165,13 +165,14 @@ fn rule(kind: HeaderKind, name: &str, df: Df) -> &'static str {
 
 /// `image` as it was put in front of packets that have nothing in common.
 fn filled(image: &Image, stats: &TunnelStats) -> Result<Vec<Vec<u8>>, DropReason> {
+    let len = image.link_len() + image.overhead();
     let mut identification = 0;
     let mut heads = Vec::new();
     for (number, packet) in (0_u16..).zip(packets()) {
         let version = if number % 2 == 0 { Version::V4 } else { Version::V6 };
         let ip = Ip::check(&packet, version)?;
         let flow = FlowHash(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(u64::from(number) + 1));
-        let mut buffer = vec![0; HEADROOM + image.len() + packet.len()];
+        let mut buffer = vec![0; HEADROOM + len + packet.len()];
         let start = buffer.len() - packet.len();
         if let Some(room) = buffer.get_mut(start..) {
             room.copy_from_slice(&packet);
@@ -179,7 +180,7 @@ fn filled(image: &Image, stats: &TunnelStats) -> Result<Vec<Vec<u8>>, DropReason
         let mut frame = Frame::new(&mut buffer, start, packet.len());
         let inherited = Inherited::new(ip);
         image.apply(&mut frame, inherited, flow, &mut identification, stats, &mut Trail::default())?;
-        heads.push(frame.bytes().get(..image.len()).unwrap_or_default().to_vec());
+        heads.push(frame.bytes().get(..len).unwrap_or_default().to_vec());
     }
     Ok(heads)
 }

@@ -10,10 +10,8 @@ mod output;
 
 use crate::config::{self, Slots};
 use crate::report::{self, counters};
-use arrayvec::ArrayVec;
 use capture::Packet;
-use forwarder::forward::{BURST, Engine, Host, Outcome, Outcomes, Replaced};
-use forwarder::frame::Frame;
+use forwarder::forward::{BURST, Engine, Host, Outcomes};
 use forwarder::stats::{TunnelStats, WorkerCounters};
 use forwarder::table::{PortId, Spec, Tables};
 use forwarder::verdict::{Ingress, Verdict};
@@ -141,14 +139,8 @@ fn replay(
     let mut stats = TunnelStats::default();
     let slots = spec.tunnels.iter().map(|tunnel| tunnel.slot as usize + 1).max().unwrap_or(0);
     stats.grow(slots);
-    let mut run = Run {
-        spec,
-        tables,
-        stats,
-        counters: WorkerCounters::default(),
-        engine: Engine::new(Host::Attached),
-        outputs,
-    };
+    let fates = Fates { spec, counters: WorkerCounters::default(), outputs };
+    let mut run = Run { tables, stats, engine: Engine::new(Host::Attached, 1), fates };
     let mut burst: Vec<Packet> = (0..BURST).map(|_| Packet::new()).collect();
     while let Some(port) = inputs.next_port() {
         let mut count = 0;
@@ -161,8 +153,8 @@ fn replay(
         }
         run.burst(port, burst.get_mut(..count).unwrap_or_default())?;
     }
-    run.outputs.finish()?;
-    Ok(counters::summary([&run.counters], spec, tables, std::slice::from_ref(&run.stats)))
+    run.fates.outputs.finish()?;
+    Ok(counters::summary([&run.fates.counters], spec, tables, std::slice::from_ref(&run.stats)))
 }
 
 /// The captures with their ports' positions, in the order given.
@@ -187,44 +179,57 @@ fn by_port<'a>(
 
 /// What a worker would hold.
 struct Run<'a> {
-    spec: &'a Spec,
     tables: &'a Tables,
     stats: TunnelStats,
-    counters: WorkerCounters,
     engine: Engine,
+    fates: Fates<'a>,
+}
+
+/// Where packets go, and what is counted.
+struct Fates<'a> {
+    spec: &'a Spec,
+    counters: WorkerCounters,
     outputs: Outputs,
 }
 
 impl Run<'_> {
+    /// Each packet by itself, because each has a time of its own.
     fn burst(&mut self, port: PortId, packets: &mut [Packet]) -> Result<(), ReplayError> {
-        self.counters.received.add(packets.len() as u64);
-        let stamps: ArrayVec<Duration, BURST> = packets.iter().map(Packet::stamp).collect();
-        let mut frames: ArrayVec<Frame<'_>, BURST> = packets.iter_mut().map(Packet::frame).collect();
+        self.fates.counters.received.add(packets.len() as u64);
         let mut outcomes = Outcomes::new();
-        self.engine.forward_burst(self.tables, &self.stats, port, &mut frames, &mut outcomes);
-        for ((outcome, frame), stamp) in outcomes.iter().zip(&frames).zip(stamps) {
-            self.settle(outcome, frame, stamp)?;
+        for packet in packets {
+            let stamp = packet.stamp();
+            let now = u64::try_from(stamp.as_nanos()).unwrap_or(u64::MAX);
+            let mut frames = [packet.frame()];
+            outcomes.clear();
+            self.engine.forward_burst(self.tables, &self.stats, (port, now), &mut frames, &mut outcomes);
+            for (outcome, frame) in outcomes.iter().zip(&frames) {
+                self.fates.settle(outcome.verdict, frame.bytes(), stamp)?;
+            }
+            for made in self.engine.originated().iter() {
+                self.fates.counters.originated.add(1);
+                self.fates.settle(made.verdict, made.bytes, stamp)?;
+            }
         }
         Ok(())
     }
+}
 
-    fn settle(&mut self, outcome: &Outcome, frame: &Frame<'_>, stamp: Duration) -> Result<(), ReplayError> {
+impl Fates<'_> {
+    fn settle(&mut self, verdict: Verdict, bytes: &[u8], stamp: Duration) -> Result<(), ReplayError> {
         let counters = &self.counters;
-        if let Some(replaced) = outcome.replaced {
-            counters.originated.add(1);
-            match replaced {
-                Replaced::Consumed => counters.consumed.add(1),
-                Replaced::Dropped(reason) => counters.dropped.of(reason).add(1),
-            }
-        }
-        match outcome.verdict {
+        match verdict {
             Verdict::Send(port) => {
                 counters.transmitted.add(1);
-                self.outputs.send(port, stamp, frame.bytes())
+                self.outputs.send(port, stamp, bytes)
             }
             Verdict::Kernel(ingress) => {
                 counters.kernel.add(1);
-                self.outputs.kernel(self.spec, ingress, stamp, frame.bytes())
+                self.outputs.kernel(self.spec, ingress, stamp, bytes)
+            }
+            Verdict::Consumed => {
+                counters.consumed.add(1);
+                Ok(())
             }
             Verdict::Drop(reason) => {
                 counters.dropped.of(reason).add(1);

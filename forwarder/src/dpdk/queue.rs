@@ -101,6 +101,11 @@ impl TxBuffer {
         self.staged.len()
     }
 
+    /// Whether a whole burst is staged.
+    pub fn is_full(&self) -> bool {
+        self.staged.is_full()
+    }
+
     /// Whether none is staged.
     pub fn is_empty(&self) -> bool {
         self.staged.is_empty()

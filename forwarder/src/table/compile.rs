@@ -47,7 +47,32 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         routes,
         ways,
         summaries,
+        speakers: speakers(spec),
+        icmp: spec.icmp,
     })
+}
+
+/// Of several addresses of a family the first in the file speaks; a tunnel without one lets its `local` speak.
+fn speakers(spec: &Spec) -> Speakers {
+    fn first(addresses: impl Iterator<Item = IpAddr>) -> Speaker {
+        let mut speaker = [None, None];
+        for address in addresses {
+            let [ipv4, ipv6] = &mut speaker;
+            if address.is_ipv4() { ipv4 } else { ipv6 }.get_or_insert(address);
+        }
+        speaker
+    }
+    let interface = |interface: &InterfaceSpec| first(interface.addresses.iter().map(IpNet::addr));
+    let addresses_of = |tunnel: &TunnelSpec| {
+        tunnel.addresses.iter().map(IpNet::addr).chain([tunnel.local]).collect::<Vec<_>>()
+    };
+    let of_interfaces =
+        spec.interfaces.iter().flat_map(|interface| interface.addresses.iter().map(IpNet::addr));
+    Speakers {
+        interfaces: spec.interfaces.iter().map(interface).collect(),
+        tunnels: spec.tunnels.iter().map(|tunnel| first(addresses_of(tunnel).into_iter())).collect(),
+        any: first(of_interfaces.chain(spec.tunnels.iter().flat_map(addresses_of))),
+    }
 }
 
 fn ports(spec: &Spec) -> Vec<Port> {
@@ -227,8 +252,12 @@ fn routes(spec: &Spec) -> ([Lpm; 2], Vec<Choice<Way>>) {
         };
         if targets.iter().any(leads_there) {
             numbers.push((IpNet::from(address), ways.len() as u32));
-            let resolved = |(weight, next): &(u64, Next)| (*weight, way(spec, &hops, *next, Some(address)));
-            ways.push(Choice::new(targets.iter().map(resolved)));
+            // The same network may be on other interfaces as well, where this neighbour is not.
+            let elsewhere = |next: &Next| matches!(next, Next::OnLink(interface) if !hops.contains_key(&(*interface, address)));
+            let targets = targets.iter().filter(|(_, next)| !elsewhere(next));
+            ways.push(Choice::new(
+                targets.map(|(weight, next)| (*weight, way(spec, &hops, *next, Some(address)))),
+            ));
         }
     }
     (by_family(&numbers), ways)

@@ -11,16 +11,23 @@ mod lpm;
 
 pub use spec::*;
 
+use crate::frame::HEADROOM;
+use crate::icmp_error::IcmpRates;
 use crate::stats::TunnelStats;
 use crate::tunnel::decap::{Decap, Local, Selector};
 use crate::tunnel::encap::Image;
 use crate::tunnel::flow::{FlowHash, mix};
 use crate::tunnel::mss::Clamps;
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Ingress};
+use crate::wire::ethernet::Ethernet;
+use crate::wire::ip::Version;
 use exact::{ExactMatch, Key};
 use ipnet::IpNet;
 use lpm::Lpm;
 use std::net::IpAddr;
+
+/// The longest image that fits in front of a packet whose own Ethernet header has been taken off.
+pub const MAX_IMAGE: usize = HEADROOM + Ethernet::LEN;
 
 /// Everything that a worker looks up.
 #[derive(Debug)]
@@ -35,6 +42,19 @@ pub struct Tables {
     routes: [Lpm; 2],
     ways: Vec<Choice<Way>>,
     summaries: Vec<TunnelSummary>,
+    speakers: Speakers,
+    icmp: IcmpRates,
+}
+
+/// Whose address stands on ICMP errors: for IPv4, for IPv6.
+type Speaker = [Option<IpAddr>; 2];
+
+/// The addresses that ICMP errors come from.
+#[derive(Clone, Debug)]
+struct Speakers {
+    interfaces: Vec<Speaker>,
+    tunnels: Vec<Speaker>,
+    any: Speaker,
 }
 
 /// One published state: tables, and where each worker counts.
@@ -188,6 +208,21 @@ impl Tables {
         })
     }
 
+    /// The address that errors about packets of this way in and version come from.
+    pub fn speaker(&self, ingress: Ingress, version: Version) -> Option<IpAddr> {
+        let own = match ingress {
+            Ingress::Interface(id) => self.speakers.interfaces.get(usize::from(id.0)),
+            Ingress::Tunnel(id) => self.speakers.tunnels.get(id.0 as usize),
+        };
+        let of_family = |[ipv4, ipv6]: Speaker| if version == Version::V4 { ipv4 } else { ipv6 };
+        own.copied().and_then(of_family).or(of_family(self.speakers.any))
+    }
+
+    /// How many ICMP errors the box may send.
+    pub fn icmp(&self) -> IcmpRates {
+        self.icmp
+    }
+
     /// The ways to `destination`.
     #[inline]
     pub fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
@@ -198,14 +233,21 @@ impl Tables {
 }
 
 impl<T> Choice<T> {
-    /// Alternatives with their shares, each at least 1; there has to be one.
+    /// Alternatives with their shares, each from 1 to 2³²; there has to be one. Large shares are scaled down, so that
+    /// those of ways within ways may be multiplied.
     fn new(shares: impl IntoIterator<Item = (u64, T)>) -> Self {
+        const LARGEST: u64 = 1 << 16;
+        let mut ways: Vec<(u64, T)> = shares.into_iter().collect();
+        let total: u64 = ways.iter().map(|(share, _)| share).sum();
         let mut sum = 0;
-        let add = |(share, way)| {
-            sum += share;
-            (sum, way)
-        };
-        Choice { ways: shares.into_iter().map(add).collect() }
+        for (share, _) in &mut ways {
+            if total > LARGEST {
+                *share = (*share * LARGEST / total).max(1);
+            }
+            sum += *share;
+            *share = sum;
+        }
+        Choice { ways }
     }
 
     /// Every alternative.

@@ -4,6 +4,7 @@
 //! address family that must fit, a number with a range) were checked where they were read; what needs several items at
 //! once (two tunnels alike, a loop, an MTU above its path) is checked by the compiler.
 
+use crate::icmp_error::IcmpRates;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -36,6 +37,8 @@ pub struct Spec {
     pub routes: Vec<RouteSpec>,
     /// MSS clamps beside the tunnels' own.
     pub clamps: Vec<ClampSpec>,
+    /// ICMP errors a second.
+    pub icmp: IcmpRates,
 }
 
 /// A port's untagged side or one VLAN on it.

@@ -5,11 +5,9 @@
 
 use super::compile::clamps_on;
 use super::*;
-use crate::frame::HEADROOM;
 use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap;
 use crate::tunnel::mss::Limits;
-use crate::wire::ethernet::Ethernet;
 use std::collections::HashMap;
 
 /// Smallest MTU of an IPv4 link (RFC 791 §3.2).
@@ -17,11 +15,10 @@ const MIN_MTU: usize = 68;
 /// Bytes of TCP and IP headers without options: what an MSS leaves of an MTU (RFC 6691 §2).
 const TCP_IPV4: usize = 40;
 const TCP_IPV6: usize = 60;
+/// Ways from a tunnel to its remote end, those of the tunnels that carry it multiplied.
+const MAX_EXITS: usize = 256;
 /// Tunnels in a row that are followed to find a loop; more are refused without a further look.
 const MAX_CHAIN: usize = 64;
-
-/// The longest image that fits in front of a packet whose own Ethernet header has been taken off.
-const MAX_IMAGE: usize = HEADROOM + Ethernet::LEN;
 
 /// What stacks are made from.
 pub(super) struct Stacks<'a> {
@@ -212,7 +209,11 @@ impl Stacks<'_> {
                 ),
             });
         }
-        let longest = exits.iter().filter_map(|(_, exit)| exit.as_ref().ok()).map(Image::len).max();
+        let longest = exits
+            .iter()
+            .filter_map(|(_, exit)| exit.as_ref().ok())
+            .map(|image| image.link_len() + image.overhead())
+            .max();
         if let Some(longest) = longest.filter(|longest| *longest > MAX_IMAGE) {
             errors.push(SpecError {
                 item: Item::Tunnel(id),
@@ -224,6 +225,18 @@ impl Stacks<'_> {
             });
         }
         exits.extend(dead);
+        if exits.len() > MAX_EXITS {
+            errors.push(SpecError {
+                item: Item::Tunnel(id),
+                key: "remote",
+                message: format!(
+                    "there are {} ways to {remote}, those of the tunnels that carry this one multiplied (expected at most \
+                     {MAX_EXITS})",
+                    exits.len()
+                ),
+            });
+            exits.truncate(MAX_EXITS);
+        }
         if !exits.is_empty() {
             all.exits = Choice::new(exits);
         }

@@ -82,6 +82,8 @@ pub struct Capsule {
     pub selector: Selector,
     /// Where the inner packet begins, in bytes from the start of the outer one.
     pub inner: usize,
+    /// Where what is encapsulated ends, likewise.
+    pub end: usize,
     /// The inner packet's version as announced by the headers.
     pub version: Version,
     udp: Option<usize>,        // where the UDP header begins, if there is one
@@ -131,8 +133,8 @@ pub fn recognise(local: &Local, ip: Ip<'_>, packet: &[u8]) -> Result<Option<Caps
     match upper.protocol {
         protocol::UDP => from_udp(local, packet, upper.offset),
         protocol::GRE => from_gre(packet, upper.offset, Around::NOTHING).map(Some),
-        protocol::IPV4 => Ok(Some(from_ip(upper.offset, Version::V4, Around::NOTHING))),
-        _ => Ok(Some(from_ip(upper.offset, Version::V6, Around::NOTHING))),
+        protocol::IPV4 => Ok(Some(from_ip(packet, upper.offset, Version::V4, Around::NOTHING))),
+        _ => Ok(Some(from_ip(packet, upper.offset, Version::V6, Around::NOTHING))),
     }
 }
 
@@ -163,19 +165,22 @@ fn from_udp(local: &Local, packet: &[u8], offset: usize) -> Result<Option<Capsul
     let header = Udp::new(tail(packet, offset))?;
     let port = header.destination_port();
     let Some(framing) = local.framing(port) else { return Ok(None) };
-    if header.length() != packet.len() - offset {
+    // Bytes behind the datagram are padding; they are no part of what is inside.
+    let end = offset + header.length();
+    if header.length() < Udp::LEN || end > packet.len() {
         return Err(DropReason::UdpLength);
     }
+    let packet = packet.get(..end).unwrap_or_default();
     let inner = offset + Udp::LEN;
     let around = |kind| Around { udp: Some((kind, port)), offset: Some(offset) };
     let version = || Version::of_packet(tail(packet, inner));
     match framing {
         Framing::Fou(Encap::Gre) => from_gre(packet, inner, around(UdpKind::Fou)),
-        Framing::Fou(Encap::Ip) => Ok(from_ip(inner, version()?, around(UdpKind::Fou))),
+        Framing::Fou(Encap::Ip) => Ok(from_ip(packet, inner, version()?, around(UdpKind::Fou))),
         Framing::GreInUdp => from_gre(packet, inner, around(UdpKind::GreInUdp)),
         Framing::Gue { variant_0, variant_1 } => match Gue::new(tail(packet, inner))?.variant() {
             0 if variant_0 => from_gue(packet, inner, around(UdpKind::Gue)),
-            1 if variant_1 => Ok(from_ip(inner, version()?, around(UdpKind::Gue1))),
+            1 if variant_1 => Ok(from_ip(packet, inner, version()?, around(UdpKind::Gue1))),
             _ => Err(DropReason::GueVersion),
         },
     }
@@ -187,17 +192,17 @@ fn from_gue(packet: &[u8], offset: usize, around: Around) -> Result<Capsule, Dro
     let header = GueRepr::parse(tail(packet, offset))?;
     let inner = offset + header.header_len;
     match header.protocol {
-        protocol::IPV4 => Ok(from_ip(inner, Version::V4, around)),
-        protocol::IPV6 => Ok(from_ip(inner, Version::V6, around)),
+        protocol::IPV4 => Ok(from_ip(packet, inner, Version::V4, around)),
+        protocol::IPV6 => Ok(from_ip(packet, inner, Version::V6, around)),
         protocol::GRE => from_gre(packet, inner, around),
         _ => Err(DropReason::GueProtocol),
     }
 }
 
 #[inline]
-fn from_ip(inner: usize, version: Version, around: Around) -> Capsule {
+fn from_ip(packet: &[u8], inner: usize, version: Version, around: Around) -> Capsule {
     let selector = Selector { udp: around.udp, encap: Encap::Ip, key: None };
-    Capsule { selector, inner, version, udp: around.offset, summed_gre: None }
+    Capsule { selector, inner, end: packet.len(), version, udp: around.offset, summed_gre: None }
 }
 
 #[inline]
@@ -206,6 +211,7 @@ fn from_gre(packet: &[u8], offset: usize, around: Around) -> Result<Capsule, Dro
     Ok(Capsule {
         selector: Selector { udp: around.udp, encap: Encap::Gre, key: header.key },
         inner: offset + header.header_len(),
+        end: packet.len(),
         version: gre::ip_version(header.protocol_type)?,
         udp: around.offset,
         summed_gre: header.has_checksum.then_some(offset),
@@ -220,6 +226,7 @@ impl Decap {
     /// Everything that RFC 2784, 2890, 6040, 6935 and the tunnel's own settings refuse.
     #[inline]
     pub fn unwrap(&self, capsule: &Capsule, outer: Outer, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let packet = packet.get_mut(..capsule.end).ok_or(DropReason::Truncated)?;
         if let Some(offset) = capsule.udp {
             self.verify_udp(outer, tail(packet, offset))?;
         }

@@ -28,6 +28,7 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub struct Image {
     bytes: Vec<u8>,
+    link_len: usize,    // of which Ethernet header and tag
     layers: Vec<Layer>, // innermost first, at most MAX_LAYERS
     port: PortId,
     sums: bool, // some layer has a checksum over its payload
@@ -87,17 +88,17 @@ fn gre_header(spec: &TunnelSpec) -> Option<GreRepr> {
 impl Image {
     /// The image of a path without tunnels: this Ethernet header, tag included, out of this port.
     pub fn new(ethernet: &[u8], port: PortId) -> Self {
-        Image { bytes: ethernet.to_vec(), layers: Vec::new(), port, sums: false }
+        Image { bytes: ethernet.to_vec(), link_len: ethernet.len(), layers: Vec::new(), port, sums: false }
     }
 
-    /// Bytes in front of a packet.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// Bytes of Ethernet header and tag.
+    pub fn link_len(&self) -> usize {
+        self.link_len
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// Bytes of all tunnel headers.
+    pub fn overhead(&self) -> usize {
+        self.bytes.len() - self.link_len
     }
 
     /// Its bytes; what depends on a packet is not filled in.
@@ -326,7 +327,7 @@ mod tests {
             assert_eq!(part.range.start, end, "{parts:?}");
             end = part.range.end;
         }
-        assert_eq!(end, image.len());
+        assert_eq!(end, image.link_len() + image.overhead());
         use HeaderKind::*;
         let kinds: Vec<_> = parts.iter().map(|part| (part.kind, part.range.len(), part.slot)).collect();
         assert_eq!(

@@ -42,6 +42,12 @@ impl FlowHash {
     pub fn choice(self, choices: u64) -> u64 {
         ((self.0 >> 34) * choices) >> 30
     }
+
+    /// A hash of the same flow for a further choice, which the first one does not foretell.
+    #[inline]
+    pub fn again(self) -> Self {
+        FlowHash(mix(self.0, 0xd6e8_feb8_6659_fd93))
+    }
 }
 
 #[inline]

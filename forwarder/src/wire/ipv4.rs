@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::checksum::{self, Sum};
-use super::head;
+use super::{at_mut, head};
 use crate::verdict::DropReason;
 use std::net::Ipv4Addr;
 
@@ -180,6 +180,23 @@ pub fn set_traffic_class(header: &mut [u8; Ipv4::LEN], class: u8) {
 pub fn fill_checksum(header: &mut [u8; Ipv4::LEN]) {
     [header[10], header[11]] = [0, 0];
     [header[10], header[11]] = Sum::of(header).checksum();
+}
+
+/// Makes a header, options included, that of a fragment: its length with `data_len` bytes behind it, identification, flags
+/// and offset, checksum. Nothing where `header` is shorter than a header.
+pub fn set_fragment(header: &mut [u8], data_len: usize, identification: u16, fragment: u16) {
+    let (words, total_len) = (header.len() / 4, header.len() + data_len);
+    if let Ok(fixed) = at_mut::<{ Ipv4::LEN }>(header, 0) {
+        fixed[0] = 0x40 | words as u8 & 0x0f;
+        [fixed[2], fixed[3]] = (total_len as u16).to_be_bytes();
+        [fixed[4], fixed[5]] = identification.to_be_bytes();
+        [fixed[6], fixed[7]] = fragment.to_be_bytes();
+        [fixed[10], fixed[11]] = [0, 0];
+    }
+    let checksum = Sum::of(header).checksum();
+    if let Ok(field) = at_mut(header, 10) {
+        *field = checksum;
+    }
 }
 
 /// The header without options as a value.

@@ -32,6 +32,8 @@ pub enum Idle {
 pub struct WorkerSetup {
     /// Its position in `worker_cores`, and so in [`Generation::stats`].
     pub index: usize,
+    /// How many there are in all.
+    pub workers: usize,
     /// The core it runs on.
     pub core: usize,
     /// The environment.

@@ -1,8 +1,8 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
-use crate::dpdk::{Burst, Eal, Extents, Registration, RxQueue, TxBuffer};
-use crate::forward::{BURST, Engine, Host, Outcome, Outcomes, Replaced};
+use crate::dpdk::{Burst, Eal, Extents, Flushed, Registration, RxQueue, TxBuffer};
+use crate::forward::{BURST, Engine, Host, Outcome, Outcomes};
 use crate::frame::Frame;
 use crate::hint::tsc;
 use crate::publish::Subscriber;
@@ -60,7 +60,7 @@ impl Poller {
             rx,
             tx,
             burst: Burst::new(&setup.eal),
-            engine: Engine::new(Host::Absent),
+            engine: Engine::new(Host::Absent, setup.workers),
             outcomes: Outcomes::new(),
             sent: ArrayVec::new(),
             subscriber: setup.subscriber,
@@ -155,7 +155,8 @@ impl Poller {
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.outcomes.clear();
         let mut frames = self.burst.frames();
-        self.engine.forward_burst(&generation.tables, stats, *port, &mut frames, &mut self.outcomes);
+        let arrival = (*port, self.clock.nanoseconds(received_at));
+        self.engine.forward_burst(&generation.tables, stats, arrival, &mut frames, &mut self.outcomes);
         let extents: Extents = frames.iter().map(Frame::extent).collect();
         drop(frames);
 
@@ -190,7 +191,43 @@ impl Poller {
         }
         let trails = self.sent.iter().filter_map(|tag| outcomes.get(usize::from(*tag)));
         self.latency.set().record(nanoseconds, trails.map(|outcome| &outcome.trail));
+        if !self.engine.originated().is_empty() {
+            self.send_originated();
+        }
         whole + chained
+    }
+
+    /// Sends what was made here during the burst, behind the burst. It is in no histogram: it was never received.
+    #[cold]
+    fn send_originated(&mut self) {
+        let counters = &*self.counters;
+        let count = |flushed: Flushed| {
+            counters.transmitted.add(flushed.taken);
+            counters.dropped.of(DropReason::TxFull).add(flushed.refused);
+        };
+        for made in self.engine.originated().iter() {
+            counters.originated.add(1);
+            match made.verdict {
+                Verdict::Send(port) => {
+                    let Some(tx) = self.tx.get_mut(usize::from(port.0)) else {
+                        counters.dropped.of(DropReason::TxFull).add(1);
+                        continue;
+                    };
+                    if tx.is_full() {
+                        count(tx.flush(|_| {}));
+                    }
+                    if !tx.originate(made.bytes, 0) {
+                        counters.dropped.of(DropReason::TxFull).add(1);
+                    }
+                }
+                Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
+                Verdict::Consumed => counters.consumed.add(1),
+                Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
+            }
+        }
+        for tx in &mut self.tx {
+            count(tx.flush(|_| {}));
+        }
     }
 
     #[inline]
@@ -209,19 +246,9 @@ impl Poller {
 /// Counts what became of a packet before the devices have a say.
 #[inline]
 fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
-    match outcome.replaced {
-        None => {}
-        Some(Replaced::Consumed) => {
-            counters.consumed.add(1);
-            counters.originated.add(1);
-        }
-        Some(Replaced::Dropped(reason)) => {
-            counters.dropped.of(reason).add(1);
-            counters.originated.add(1);
-        }
-    }
     match outcome.verdict {
         Verdict::Send(_) => {}
+        Verdict::Consumed => counters.consumed.add(1),
         Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
         // No kernel is attached to a worker.
         Verdict::Kernel(_) => {

@@ -6,6 +6,7 @@ use forwarder::forward::{Engine, Host, Outcome, Outcomes};
 use forwarder::frame::{Frame, HEADROOM};
 use forwarder::stats::TunnelStats;
 use forwarder::table::*;
+use forwarder::verdict::Verdict;
 use std::net::IpAddr;
 
 pub const LAN: PortId = PortId(0);
@@ -153,16 +154,26 @@ impl Gateway {
         let tables = Tables::compile(spec).unwrap_or_else(|errors| panic!("{errors:?}"));
         let mut stats = TunnelStats::default();
         stats.grow(spec.tunnels.len() + 1);
-        Gateway { tables, stats, engine: Engine::new(Host::Attached) }
+        Gateway { tables, stats, engine: Engine::new(Host::Attached, 1) }
     }
 
     /// What becomes of one frame, and what the frame is afterwards.
     pub fn run(&mut self, port: PortId, bytes: &[u8]) -> (Outcome, Vec<u8>) {
+        self.run_at(0, port, bytes)
+    }
+
+    /// The packets made here for the last frame, with their fates.
+    pub fn made(&self) -> Vec<(Verdict, Vec<u8>)> {
+        self.engine.originated().iter().map(|made| (made.verdict, made.bytes.to_vec())).collect()
+    }
+
+    /// [`run`](Self::run) at so many nanoseconds.
+    pub fn run_at(&mut self, now: u64, port: PortId, bytes: &[u8]) -> (Outcome, Vec<u8>) {
         let mut buffer = vec![0xaa; HEADROOM + bytes.len() + 8];
         buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
         let mut frames = [Frame::new(&mut buffer, HEADROOM, bytes.len())];
         let mut outcomes = Outcomes::new();
-        self.engine.forward_burst(&self.tables, &self.stats, port, &mut frames, &mut outcomes);
+        self.engine.forward_burst(&self.tables, &self.stats, (port, now), &mut frames, &mut outcomes);
         assert_eq!(outcomes.len(), 1);
         (outcomes.pop().unwrap(), frames[0].bytes().to_vec())
     }

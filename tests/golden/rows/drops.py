@@ -24,10 +24,10 @@ class Refusals(Row):
         if config is TUNNELS:
             self.send("wan", from_peer(received(INNER, "gre"))).out("lan", to_host(hop(INNER)), rx={"t": INNER})
 
-    def refuse(self, *frames, reason=None, port_in="wan"):
+    def refuse(self, *frames, reason=None, port_in="wan", lost=None):
         for frame in frames:
             # What the tunnel counts for a packet that never came out of it is not laid down.
-            self.send(port_in, frame).drop(reason or self.reason, loose=list(self.tunnels))
+            self.send(port_in, frame).drop(reason or self.reason, loose=list(self.tunnels), lost=lost)
         return self
 
 
@@ -212,25 +212,27 @@ row.refuse(from_peer(nested), from_peer(received(nested, "gre")))
 
 # Forwarding.
 row = Refusals("ttl")
-row.refuse(*(from_peer(datagram(FAR, HOST, ttl=ttl)) for ttl in (0, 1)))
-row.refuse(*(from_peer(datagram(FAR6, HOST6, ttl=ttl)) for ttl in (0, 1)))
-row.refuse(*(from_peer(received(datagram(FAR, HOST, ttl=ttl), "gre")) for ttl in (0, 1)))
-row.refuse(from_peer(received(datagram(FAR6, HOST6, ttl=1), "ip", True)))
-row = Row("drop-ttl-encap", base() + tunnel() + far(), tunnels={"t": 1476})
-for packet in (datagram(ttl=1), datagram(HOST6, FAR6, ttl=1)):
-    row.send("lan", from_host(packet)).drop("ttl", loose=["t"])
+# Nobody is told about a TTL that was used up before; the senders of the others cannot be reached from here.
+row.refuse(*(from_peer(datagram(FAR, HOST, ttl=ttl)) for ttl in (0,)), from_peer(datagram(FAR6, HOST6, ttl=0)),
+           from_peer(received(datagram(FAR, HOST, ttl=0), "gre")))
+row.refuse(from_peer(datagram(FAR, HOST, ttl=1)), from_peer(datagram(FAR6, HOST6, ttl=1)),
+           from_peer(received(datagram(FAR, HOST, ttl=1), "gre")),
+           from_peer(received(datagram(FAR6, HOST6, ttl=1), "ip", True)), lost="no_route")
+row = Row("drop-ttl-encap", base() + tunnel() + far(), tunnels={"t": 1476}, mask=[OWN_ID])
+for packet, speaker, kind in ((datagram(ttl=1), "10.1.0.1", 11), (datagram(HOST6, FAR6, ttl=1), "2001:db8:1::1", 3)):
+    row.send("lan", from_host(packet)).error("ttl", "lan", to_host(complaint(speaker, kind, 0, 0, packet)), loose=["t"])
 
 row = Refusals("no_route")
 row.refuse(from_peer(datagram(FAR, "203.0.113.9")), from_peer(datagram(FAR6, "2001:db8:ffff::1")),
            from_peer(received(datagram(FAR, "203.0.113.9"), "gre")),
-           from_peer(received(datagram(FAR6, "2001:db8:ffff::1"), "ip", True)))
+           from_peer(received(datagram(FAR6, "2001:db8:ffff::1"), "ip", True)), lost="no_route")
 row = Refusals("neighbor_unknown")
 row.refuse(from_peer(datagram(FAR, "10.1.0.77")), from_peer(datagram(FAR6, "2001:db8:1::77")),
            from_peer(received(datagram(FAR, "10.1.0.77"), "gre")))
 
 row = Row("drop-too-big", base() + tunnel() + tunnel("b", "ip", BOX6, PEER6, udp={"port": 5556, "source_port": 49152})
           + far() + route("10.3.0.0/16", tunnel="b") + tunnel("small", key=1, mtu=1000) + route("10.4.0.0/16", tunnel="small"),
-          tunnels={"t": 1476, "b": 1452, "small": 1000}, mask=[ID, LABEL])
+          tunnels={"t": 1476, "b": 1452, "small": 1000}, mask=[ID, OWN_ID, LABEL])
 
 
 def sized(target, size, source=HOST):
@@ -244,17 +246,24 @@ for target, name, limit, wrap in (("10.2.0.9", "t", 1476, lambda p: outer(p, "gr
     for size in (limit - 1, limit):
         packet = sized(target, size)
         row.send("lan", from_host(packet)).out("wan", to_peer(wrap(hop(packet))), tx={name: packet})
-    row.send("lan", from_host(sized(target, limit + 1))).drop("too_big", loose=[name])
+    packet = sized(target, limit + 1)
+    row.send("lan", from_host(packet)).error(
+        "too_big", "lan", to_host(complaint("10.1.0.1", 3, 4, limit, packet)), loose=[name])
 packet = sized(FAR6, 1476, HOST6)
 row.send("lan", from_host(packet)).out("wan", to_peer(outer(hop(packet), "gre")), tx={"t": packet})
-row.send("lan", from_host(sized(FAR6, 1477, HOST6))).drop("too_big", loose=["t"])
+packet = sized(FAR6, 1477, HOST6)
+row.send("lan", from_host(packet)).error(
+    "too_big", "lan", to_host(complaint("2001:db8:1::1", 2, 0, 1476, packet)), loose=["t"])
 
 # A port's own MTU, smaller than that of the port it came in by.
 row = Row("drop-too-big-port", port("lan", 0, "10.1.0.1/24", "2001:db8:1::1/64", mtu=9000)
           + port("wan", 1, "192.0.2.2/24", "2001:db8::2/64", mtu=1400) + neighbor("wan", PEER, PEER_MAC)
-          + neighbor("wan", PEER6, PEER_MAC) + GATEWAYS)
-for target, source in ((FAR, HOST), (FAR6, HOST6)):
+          + neighbor("wan", PEER6, PEER_MAC) + neighbor("lan", HOST, HOST_MAC) + neighbor("lan", HOST6, HOST_MAC)
+          + GATEWAYS, mask=[OWN_ID])
+for target, source, speaker, kind, code in ((FAR, HOST, "10.1.0.1", 3, 4), (FAR6, HOST6, "2001:db8:1::1", 2, 0)):
     packet = sized(target, 1400, source)
     row.send("lan", from_host(packet)).out("wan", to_peer(hop(packet)))
     for size in (1401, 9000):
-        row.send("lan", from_host(sized(target, size, source))).drop("too_big")
+        packet = sized(target, size, source)
+        row.send("lan", from_host(packet)).error(
+            "too_big", "lan", to_host(complaint(speaker, kind, code, 1400, packet)))

@@ -6,7 +6,7 @@ INNER_OUT = [datagram(), datagram(HOST6, FAR6), datagram(payload=b""), syn(size=
 INNER_IN = [datagram(FAR, HOST), datagram(FAR6, HOST6, ttl=2), datagram(FAR, HOST, payload=b"odd"), echo(FAR, HOST)]
 
 
-def outer(inner, kind, v6=False, source=None, target=None, sport=49152, checksum=None, ttl=64, dport=None, **greys):
+def outer(inner, kind, v6=False, source=None, target=None, sport=49152, checksum=None, ttl=64, dport=None, tos=0, **greys):
     """A tunnel packet: `kind` is gre or ip, with sport for UDP; checksum 0 for none."""
     source, target = source or (BOX6 if v6 else BOX), target or (PEER6 if v6 else PEER)
     if kind.endswith("gre"):
@@ -19,8 +19,8 @@ def outer(inner, kind, v6=False, source=None, target=None, sport=49152, checksum
         port_number = dport or {"fou-gre": 5555, "fou-ip": 5556, "greudp-gre": 4754}.get(kind, 6080)
         payload, proto = udp(source, target, payload, sport, port_number, checksum), 17
     if v6:
-        return ip6(source, target, proto, payload, hlim=ttl)
-    return ip4(source, target, proto, payload, ttl=ttl, df=True)
+        return ip6(source, target, proto, payload, hlim=ttl, tc=tos)
+    return ip4(source, target, proto, payload, ttl=ttl, tos=tos, df=True)
 
 
 def received(inner, kind, v6=False, source=None, **keys):

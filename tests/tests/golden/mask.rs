@@ -1,13 +1,17 @@
 //! Fields that culvert chooses freely: set to one value on both sides before packets are compared, and held to their
 //! own rules here.
 //!
-//! Such fields are those of the headers that encapsulation made: the ones outside the innermost IP header. A checksum
+//! Such fields are those of the headers that encapsulation made: the ones outside the innermost IP header; with
+//! `ipv4.own_identification` that one as well, where culvert made the packet or cut it. A checksum
 //! that covers a masked field is masked with it where it is not zero; that it is right is verified for every packet
 //! anyway.
 
 use std::collections::HashMap;
 use tests::capture::Link;
 use tests::headers::{Header, Kind, walk};
+
+/// The identification of the innermost header.
+const OWN: &str = "ipv4.own_identification";
 
 /// The fields that a row names, and what was seen of them.
 #[derive(Debug, Default)]
@@ -20,7 +24,7 @@ pub(crate) struct Masks {
 impl Masks {
     pub(crate) fn new(fields: Vec<String>) -> Self {
         for field in &fields {
-            let known = ["ipv4.identification", "udp.source_port", "ipv6.flow_label"];
+            let known = ["ipv4.identification", OWN, "udp.source_port", "ipv6.flow_label"];
             assert!(known.contains(&field.as_str()), "row.toml: mask {field:?} is none of {known:?}");
         }
         Masks { fields, ..Masks::default() }
@@ -41,7 +45,14 @@ impl Masks {
             return;
         }
         let mut is_covering = false;
-        for header in outer(&walk(link, bytes, ports)).iter().rev() {
+        let headers = walk(link, bytes, ports);
+        let innermost = headers.get(outer(&headers).len()).filter(|header| header.kind == Kind::Ipv4);
+        if let Some(header) = innermost.filter(|_| self.has(OWN)) {
+            bytes[header.start + 4..header.start + 6].fill(0);
+            bytes[header.start + 10..header.start + 12].fill(0xff);
+            is_covering = true;
+        }
+        for header in outer(&headers).iter().rev() {
             let at = header.start;
             match header.kind {
                 Kind::Ipv4 if self.has("ipv4.identification") => {

@@ -55,8 +55,7 @@ fn system_control_kernel_and_icmp() {
         ("[control]\nmetrics = \"127.0.0.1:9472\"", 11, "not supported by this version"),
         ("[kernel]\nenabled = 1", 11, "true or false"),
         ("[kernel]\nenabled = true", 11, "not supported by this version"),
-        ("[icmp]\nper_source = 10", 14, "not supported by this version"),
-        ("[icmp]\ntotal = 0", 9, "1 to 1000000"),
+        ("[icmp]\ntotal = -1", 9, "0 to 1000000"),
     ] {
         check(text, 2, column, &[words]);
     }
@@ -425,12 +424,25 @@ fn errors_are_told_from_warnings() {
 }
 
 #[test]
+fn networks_in_two_places_own_remotes_and_sequences_of_many_workers_are_warned_of() {
+    let port = "[[port]]\nname = \"c\"\ndevice = \"net_null2\"\n";
+    check(&format!("{port}addresses = [\"192.0.2.9/24\"]"), 4, 13, &["192.0.2.0/24", "line 4"]);
+    check(&format!("{port}addresses = [\"240.0.0.1/24\"]"), 4, 14, &["reserved address"]);
+    let tunnel = |remote: &str, rest: &str| {
+        format!(
+            "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"{remote}\"\nkey = 1\n{rest}"
+        )
+    };
+    check(&tunnel("192.0.2.1", ""), 5, 10, &["address of this box"]);
+    let system = "[system]\nworker_cores = [1, 2]\n";
+    check(&tunnel("192.0.2.2", &format!("sequence = true\n{system}")), 7, 12, &["2 workers", "tunnel \"u\""]);
+}
+
+#[test]
 fn keys_that_this_version_does_not_act_on_are_warned_of_and_never_run() {
     for text in [
         "[control]\nmetrics = \"127.0.0.1:9472\"".to_owned(),
         "[kernel]\nenabled = true".to_owned(),
-        "[icmp]\nper_source = 10".to_owned(),
-        "[icmp]\ntotal = 10".to_owned(),
         "[[tunnel]]\nname = \"u\"\nencap = \"ip\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"\nhealth = {}".to_owned(),
     ] {
         let config = super::super::parse("f", format!("{BASE}{text}")).unwrap();

@@ -30,6 +30,8 @@ fn every_key_changes_what_is_made_of_it() {
         system("idle = \"sleep\""),
         system("eal_args = [\"--no-pci\"]"),
         format!("[control]\nsocket = \"/tmp/x\"\n{BASE}"),
+        format!("[icmp]\nper_source = 9\n{BASE}"),
+        format!("[icmp]\ntotal = 0\n{BASE}"),
         BASE.replace("name = \"b\"", "name = \"c\""),
         BASE.replace("net_null1", "0000:3b:00.0"),
         port("mtu = 9000"),

@@ -1,0 +1,325 @@
+//! One packet's way through the box: tunnels off, route, MSS, and the headers of the way out.
+
+use super::Engine;
+use super::arrive::{Arrival, arrive};
+use super::rare;
+use crate::frame::Frame;
+use crate::icmp_error::IcmpError;
+use crate::scope::{Scope, is_martian_source, scope};
+use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
+use crate::table::{Interface, Port, PortId, Tables, Tunnel, TunnelId, Way};
+use crate::tunnel::decap::{self, Outer};
+use crate::tunnel::encap::Image;
+use crate::tunnel::flow::FlowHash;
+use crate::tunnel::layer::Inherited;
+use crate::tunnel::mss;
+use crate::verdict::{DropReason, Ingress, Verdict};
+use crate::wire::ip::{Ip, Version};
+use crate::wire::{at_mut, ipv4, ipv6, tail};
+use std::net::IpAddr;
+
+/// One packet on its way: the tables that decide, and what has happened to it so far.
+pub(super) struct Journey<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) stats: &'a TunnelStats,
+    pub(super) engine: &'a mut Engine,
+    pub(super) ingress: Ingress,
+    pub(super) is_made: bool,       // by the box itself
+    pub(super) inside: Option<u32>, // slot of the innermost tunnel that it is or was in
+    pub(super) trail: Trail,
+}
+
+/// Why a packet goes no further, and what its sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    pub(super) reason: DropReason,
+    pub(super) error: Option<IcmpError>,
+}
+
+impl Stop {
+    const NO_ROUTE: Stop = Stop { reason: DropReason::NoRoute, error: Some(IcmpError::NoRoute) };
+}
+
+impl From<DropReason> for Stop {
+    #[inline]
+    fn from(reason: DropReason) -> Self {
+        Stop { reason, error: None }
+    }
+}
+
+/// The way out of the box that was chosen for a packet.
+#[derive(Clone, Copy)]
+pub(super) enum Exit<'a> {
+    Link { interface: &'a Interface, image: &'a Image },
+    Tunnel { id: TunnelId, tunnel: &'a Tunnel, image: &'a Image, flow: FlowHash },
+}
+
+/// An IP packet inside a frame: where it begins, and how it came there.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    pub(super) offset: usize,
+    pub(super) version: Version,
+    pub(super) ingress: Ingress,
+}
+
+/// What is left of a packet when no tunnel of this box takes it.
+enum Opened {
+    Forward(Position),
+    Host(Position),
+}
+
+impl<'a> Journey<'a> {
+    #[inline]
+    pub(super) fn run(&mut self, from: &Port, frame: &mut Frame<'_>) -> Result<Verdict, Stop> {
+        let (position, is_group) = match arrive(from, frame.bytes())? {
+            Arrival::Ip { position, is_group } => (position, is_group),
+            Arrival::Host(interface) => {
+                return Ok(self.to_host(frame, Ingress::Interface(interface), 0)?);
+            }
+        };
+        self.ingress = position.ingress;
+        match self.open(frame, position, is_group)? {
+            Opened::Forward(position) => {
+                self.ingress = position.ingress;
+                self.forward(frame, position)
+            }
+            Opened::Host(position) => {
+                self.ingress = position.ingress;
+                self.for_the_box(frame, position)
+            }
+        }
+    }
+
+    /// The end of a packet that goes no further; where its sender is told, the frame begins with the packet.
+    #[cold]
+    pub(super) fn stop(&mut self, frame: &mut Frame<'_>, stop: Stop) -> Verdict {
+        if let Some(error) = stop.error {
+            self.complain(frame.bytes(), self.ingress, error);
+        }
+        self.end(stop.reason)
+    }
+
+    /// Counts the packet's end for the tunnel that it was in.
+    #[cold]
+    pub(super) fn end(&self, reason: DropReason) -> Verdict {
+        if let Some(counters) = self.inside.and_then(|slot| self.stats.slot(slot)) {
+            counters.dropped.of(reason).add(1);
+        }
+        Verdict::Drop(reason)
+    }
+
+    /// The journey of a packet that is made on this one's way.
+    pub(super) fn for_a_made_packet(&mut self) -> Journey<'_> {
+        Journey {
+            tables: self.tables,
+            stats: self.stats,
+            engine: self.engine,
+            ingress: self.ingress,
+            is_made: true,
+            inside: None,
+            trail: Trail::default(),
+        }
+    }
+
+    /// Takes off tunnel after tunnel while the packet is for one of this box. Says where what is left begins, and cuts
+    /// the frame behind it if that is to be forwarded.
+    #[inline]
+    fn open(
+        &mut self,
+        frame: &mut Frame<'_>,
+        mut at: Position,
+        is_group: bool,
+    ) -> Result<Opened, DropReason> {
+        for layer in 0.. {
+            let packet = tail(frame.bytes(), at.offset);
+            let ip = Ip::check(packet, at.version)?;
+            let packet = packet.get(..ip.total_len()).ok_or(DropReason::Truncated)?;
+            let destination = ip.destination();
+            let end = at.offset + packet.len();
+            let scope = scope(destination);
+            if scope == Scope::LinkGroup {
+                return Ok(Opened::Host(at));
+            }
+            let local = self.tables.local(destination);
+            let is_unicast = matches!(scope, Scope::Global | Scope::LinkUnicast);
+            if is_group && layer == 0 && is_unicast && !local.is_some_and(|local| local.is_broadcast) {
+                return Err(DropReason::LinkBroadcast);
+            }
+            let Some(local) = local else {
+                // Link-local unicast that is not in the tables is the host's if it is anyone's.
+                if scope == Scope::LinkUnicast {
+                    return Ok(Opened::Host(at));
+                }
+                frame.truncate(end);
+                return Ok(Opened::Forward(at));
+            };
+            let Some(capsule) = decap::recognise(local, ip, packet)? else {
+                if layer > 0 {
+                    frame.truncate(end);
+                }
+                return Ok(Opened::Host(at));
+            };
+            if layer == MAX_LAYERS {
+                return Err(DropReason::TooManyLayers);
+            }
+            let id = self.tables.endpoint(destination, ip.source(), capsule.selector);
+            let id = id.ok_or(DropReason::NoTunnel)?;
+            let tunnel = self.tables.tunnel(id).ok_or(DropReason::NoTunnel)?;
+            self.inside = Some(tunnel.slot);
+            let outer = Outer::new(ip);
+            frame.truncate(end);
+            let packet = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
+            let len = tunnel.decap.unwrap(&capsule, outer, packet)?;
+            if let Some(counters) = self.stats.slot(tunnel.slot) {
+                counters.rx_packets.add(1);
+                counters.rx_bytes.add(len as u64);
+            }
+            self.trail.left(tunnel.slot);
+            at = Position {
+                offset: at.offset + capsule.inner,
+                version: capsule.version,
+                ingress: Ingress::Tunnel(id),
+            };
+        }
+        Err(DropReason::TooManyLayers)
+    }
+
+    /// Routes the packet at `at`, which is not for this box.
+    #[inline]
+    pub(super) fn forward(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, Stop> {
+        frame.pop_front(at.offset).ok_or(DropReason::Truncated)?;
+        let packet = frame.bytes();
+        let ip = match at.version {
+            Version::V4 => Ip::V4(ipv4::Ipv4::new(packet)?),
+            Version::V6 => Ip::V6(ipv6::Ipv6::new(packet)?),
+        };
+        let (source, destination, len) = (ip.source(), ip.destination(), ip.total_len());
+        if is_martian_source(source) && !self.is_made {
+            return Err(DropReason::MartianSource.into());
+        }
+        if scope(destination) == Scope::Never {
+            return Err(DropReason::MartianDestination.into());
+        }
+        if let Ip::V4(header) = ip
+            && header.header_len() > ipv4::Ipv4::LEN
+            && ip.upper_layer(packet)?.is_source_routed
+        {
+            return Err(DropReason::SourceRoute.into());
+        }
+        if ip.ttl() <= 1 && !self.is_made {
+            return Err(Stop { reason: DropReason::Ttl, error: Some(IcmpError::TimeExceeded) });
+        }
+        let exit = self.exit(destination, || FlowHash::of(ip, packet))?;
+        let (limit, clamps, into) = match exit {
+            Exit::Link { interface, .. } => (interface.mtu, &interface.clamps_out, None),
+            Exit::Tunnel { id, tunnel, .. } => (tunnel.mtu, &tunnel.clamps_out, Some(id)),
+        };
+        let cut = if len > limit { Some(rare::cut(ip, exit, len, limit)?) } else { None };
+        let syn = mss::syn_offset(ip, packet);
+        let mut inherited = Inherited::new(ip);
+        if !self.is_made {
+            inherited = inherited.one_hop_later();
+            lower_ttl(frame, at.version)?;
+        }
+        if let Some(syn) = syn {
+            let leaving = (clamps.limit(source, destination), into);
+            self.clamp(frame, syn, at.ingress, (source, destination), leaving);
+        }
+        match cut {
+            None => Ok(Verdict::Send(self.send(frame, exit, inherited)?)),
+            Some(cut) => self.send_cut(frame, exit, inherited, cut),
+        }
+    }
+
+    /// The way out for a destination: its route, and the stack of headers where that leads into a tunnel. `flow` is asked
+    /// for where it matters.
+    #[inline]
+    fn exit(&mut self, destination: IpAddr, flow: impl Fn() -> FlowHash) -> Result<Exit<'a>, Stop> {
+        let tables = self.tables;
+        // A neighbour inside a tunnel answered by its link-local address, which routes could not tell from another's.
+        if self.is_made
+            && scope(destination) == Scope::LinkUnicast
+            && let Ingress::Tunnel(id) = self.ingress
+        {
+            return self.tunnel_exit(id, flow());
+        }
+        match tables.route(destination).and_then(|ways| ways.pick(&flow)).ok_or(Stop::NO_ROUTE)? {
+            Way::Unresolved(_) => Err(DropReason::NeighborUnknown.into()),
+            Way::Neighbor(interface, image) => {
+                let interface = tables.interface(*interface).ok_or(Stop::NO_ROUTE)?;
+                Ok(Exit::Link { interface, image })
+            }
+            Way::Tunnel(id) => self.tunnel_exit(*id, flow()),
+        }
+    }
+
+    #[inline]
+    fn tunnel_exit(&mut self, id: TunnelId, flow: FlowHash) -> Result<Exit<'a>, Stop> {
+        let tunnel = self.tables.tunnel(id).ok_or(Stop::NO_ROUTE)?;
+        self.inside = Some(tunnel.slot);
+        // By other bits than the route: else the ways of one tunnel would never all be used.
+        match tunnel.exits.pick(|| flow.again()).ok_or(Stop::NO_ROUTE)? {
+            Ok(image) => Ok(Exit::Tunnel { id, tunnel, image, flow }),
+            Err(DropReason::NoRoute) => Err(Stop::NO_ROUTE),
+            Err(reason) => Err((*reason).into()),
+        }
+    }
+
+    /// Puts the headers of the way out in front. Returns the port to send by.
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        frame: &mut Frame<'_>,
+        exit: Exit<'_>,
+        inherited: Inherited,
+    ) -> Result<PortId, Stop> {
+        Ok(match exit {
+            Exit::Link { image, .. } => image.put(frame)?,
+            Exit::Tunnel { image, flow, .. } => {
+                let identification = &mut self.engine.identification;
+                image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)?
+            }
+        })
+    }
+
+    /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and the
+    /// tunnel that it is of. It counts for the tunnel whose limit was the one applied.
+    #[cold]
+    fn clamp(
+        &self,
+        frame: &mut Frame<'_>,
+        syn: usize,
+        ingress: Ingress,
+        (source, destination): (IpAddr, IpAddr),
+        leaving: (Option<u16>, Option<TunnelId>),
+    ) {
+        let arriving = match ingress {
+            Ingress::Interface(id) => {
+                let clamps = self.tables.interface(id).map(|interface| &interface.clamps_in);
+                (clamps.and_then(|clamps| clamps.limit(source, destination)), None)
+            }
+            Ingress::Tunnel(id) => {
+                let clamps = self.tables.tunnel(id).map(|tunnel| &tunnel.clamps_in);
+                (clamps.and_then(|clamps| clamps.limit(source, destination)), Some(id))
+            }
+        };
+        let limits = [arriving, leaving].into_iter().filter_map(|(limit, of)| Some((limit?, of)));
+        // Of equal ones the first, which is the one crossed first.
+        let Some((limit, of)) = limits.min_by_key(|(limit, _)| *limit) else { return };
+        if mss::clamp(frame.bytes_mut(), syn, limit)
+            && let Some(tunnel) = of.and_then(|id| self.tables.tunnel(id))
+            && let Some(counters) = self.stats.slot(tunnel.slot)
+        {
+            counters.mss_clamped.add(1);
+        }
+    }
+}
+
+#[inline]
+fn lower_ttl(frame: &mut Frame<'_>, version: Version) -> Result<(), DropReason> {
+    match version {
+        Version::V4 => ipv4::lower_ttl(at_mut(frame.bytes_mut(), 0)?),
+        Version::V6 => ipv6::lower_hop_limit(at_mut(frame.bytes_mut(), 0)?),
+    }
+    Ok(())
+}
