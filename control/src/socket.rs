@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a client may take to send its request, and again to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long another daemon may take to set up its socket in the same folder.
+const LOCKED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Clients served at a time; more wait in the listener's queue.
 const MAX_CLIENTS: usize = 32;
 
@@ -98,8 +101,7 @@ impl Socket {
             .map_err(failed("cannot make its folder"))?;
         // Two daemons that start at once must not both find the same stale socket and remove each other's.
         let lock = File::open(folder).map_err(failed("cannot open its folder"))?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|error| failed("cannot lock its folder")(error.into()))?;
+        lock_folder(&lock).map_err(|error| failed("cannot lock its folder")(error.into()))?;
         make_way(path)?;
         // The mode of a socket's file is what umask leaves of 0777; changing it afterwards would leave a moment in which
         // anybody can connect.
@@ -294,6 +296,18 @@ impl Client {
         let delivered = self.answered && self.sent == self.outbox.len();
         let left = self.closed && !self.answered;
         left || (delivered && (self.closed || !self.discarding)) || (self.answered && now >= self.until)
+    }
+}
+
+/// Takes the lock of the socket's folder. Whoever else starts a daemon there lets go of it at once; anybody who may open
+/// the folder could keep it, so that it is not waited for without end.
+fn lock_folder(folder: &File) -> Result<(), Errno> {
+    let until = Instant::now() + LOCKED_WITHIN;
+    loop {
+        match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            result => return result,
+        }
     }
 }
 

@@ -234,6 +234,19 @@ fn ready_is_told_once_every_worker_forwards() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_holds_nothing_up() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let pipe = daemon.socket().with_file_name("pipe.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for command in ["reload", "plan"] {
+        let answer = daemon.ask(&[command, pipe.to_str().unwrap()]);
+        assert_eq!(answer.status.code(), Some(1), "{command}");
+        assert!(String::from_utf8_lossy(&answer.stderr).contains("no regular file"), "{answer:?}");
+    }
+    assert_eq!(daemon.generation(), 1);
+}
+
+#[test]
 fn term_and_int_end_it_well() {
     for signal in ["TERM", "INT"] {
         let Some(mut daemon) = Daemon::start(QUIET) else { return };

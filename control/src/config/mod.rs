@@ -110,6 +110,19 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 /// configuration says.
 #[cfg(feature = "dpdk")]
 pub(crate) fn load_to_run(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    // The control thread reads it, and again on every reload: a pipe would keep it waiting, a device would have no end.
+    if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        return Err(vec![Diagnostic {
+            file: path.display().to_string(),
+            line: 1,
+            column: 1,
+            severity: Severity::Error,
+            message:
+                "is no regular file (expected one that can be read again, found a pipe, folder or device)"
+                    .to_owned(),
+            help: None,
+        }]);
+    }
     let config = load(path)?;
     if config.refusals.is_empty() { Ok(config) } else { Err(config.refusals) }
 }

@@ -199,6 +199,7 @@ impl<'a> Value<'a> {
             _ if address.is_multicast() => "a multicast address",
             _ if address.is_loopback() => "a loopback address",
             IpAddr::V4(Ipv4Addr::BROADCAST) => "the broadcast address",
+            IpAddr::V4(ipv4) if matches!(ipv4.octets(), [0 | 240..=255, ..]) => "a reserved address",
             IpAddr::V6(ipv6) if ipv6.to_ipv4_mapped().is_some() => "an IPv4-mapped address",
             _ => return Some(address),
         };
