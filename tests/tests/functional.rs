@@ -230,7 +230,6 @@ fn pings_and_tcp_cross_the_tunnel_both_ways() {
         assert!(ping(&site.right, &format!("-M do -s {size} 10.1.0.9")), "{size} bytes from right to left");
     }
     assert!(ping(&site.left, "-s 1428 2001:db8:2::9"), "IPv6 at the tunnel's MTU");
-    assert!(!ping(&site.left, "-M do -s 1449 10.2.0.9"), "a byte more than the MTU must not pass");
     for (address, megabytes) in [("10.2.0.9", "8"), ("2001:db8:2::9", "4")] {
         let _server = Helper::start(&site.right, "content.py", &["serve", address, "5001"]).ready();
         let result = Helper::start(&site.left, "content.py", &["fetch", address, "5001", megabytes]).finish();
@@ -248,6 +247,14 @@ fn pings_and_tcp_cross_the_tunnel_both_ways() {
         assert_eq!(link["mtu"], 1476);
         assert_eq!(link["mss_clamped"], 2, "{link}");
     }
+    // A byte more must not pass, and the sender's kernel believes what it is told.
+    for (arguments, address) in [("-M do -s 1449", "10.2.0.9"), ("-M do -s 1429", "2001:db8:2::9")] {
+        assert!(!ping(&site.left, &format!("{arguments} {address}")), "{address}");
+        let learned = site.left.sh(&format!("ip route get {address}"));
+        assert!(learned.contains("mtu 1476"), "{learned}");
+    }
+    // Without don't-fragment it passes in pieces, which the other end's kernel puts together.
+    assert!(ping(&site.right, "-M dont -s 4000 10.1.0.9"), "fragments");
     assert_law(&[&a, &b]);
 }
 
