@@ -1,9 +1,9 @@
-//! Packets from capture files, classic pcap of either resolution.
+//! Packets from capture files, classic pcap of either resolution, and into them.
 
 use pcap_file::DataLink;
-use pcap_file::pcap::PcapReader;
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,4 +54,19 @@ pub fn read(path: &Path) -> Capture {
         packets.push(Packet { time: packet.timestamp, bytes: packet.data.into_owned() });
     }
     Capture { link, packets }
+}
+
+/// Writes Ethernet frames.
+///
+/// # Panics
+/// Where the file cannot be written.
+pub fn write(path: &Path, packets: &[Packet]) {
+    let header = PcapHeader { datalink: DataLink::ETHERNET, ..PcapHeader::default() };
+    let file = BufWriter::new(File::create(path).unwrap());
+    let mut writer = PcapWriter::with_header(file, header).unwrap();
+    for packet in packets {
+        let len = u32::try_from(packet.bytes.len()).unwrap();
+        writer.write_packet(&PcapPacket::new(packet.time, len, &packet.bytes)).unwrap();
+    }
+    writer.into_writer().flush().unwrap();
 }

@@ -68,7 +68,7 @@ fn ip(bytes: &[u8], at: usize, limit: usize, ports: &[u16], headers: &mut Vec<He
                 return;
             };
             let (payload, end) = (at + usize::from(first & 15) * 4, at + usize::from(total));
-            if end > limit || payload > end {
+            if end > limit || payload > end || payload < at + 20 {
                 return;
             }
             headers.push(Header { kind: Kind::Ipv4, start: at, payload, end });
@@ -139,7 +139,7 @@ fn gre(bytes: &[u8], at: usize, end: usize, ports: &[u16], headers: &mut Vec<Hea
 
 /// The one's-complement sum of RFC 1071 over `parts`, each of which but the last is of even length; 0xffff where a
 /// checksum inside is right.
-fn sum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
     let mut total = 0u64;
     for part in parts {
         for pair in part.chunks(2) {

@@ -3,7 +3,7 @@
 //!
 //! [`capture`] reads packets, [`headers`] takes them apart and checks every checksum with arithmetic of its own,
 //! [`binary`] finds the program and runs it, [`counters`] reads what it counted, [`namespace`] makes the little
-//! networks in which it runs.
+//! networks in which it runs, [`rows`] finds the golden rows, [`mutate`] changes packets with numbers from [`random`].
 
 // What a helper of a test cannot do ends the test; there is nothing to recover.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -12,4 +12,7 @@ pub mod binary;
 pub mod capture;
 pub mod counters;
 pub mod headers;
+pub mod mutate;
 pub mod namespace;
+pub mod random;
+pub mod rows;

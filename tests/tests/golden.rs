@@ -18,33 +18,18 @@ mod row;
 use libtest_mimic::{Arguments, Failed, Trial};
 use row::Row;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use tests::rows::{name_of, rows};
 
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials: Vec<Trial> = rows()
         .into_iter()
-        .map(|folder| Trial::test(row::name_of(&folder), move || Row::read(&folder).check()))
+        .map(|folder| Trial::test(name_of(&folder), move || Row::read(&folder).check()))
         .collect();
     trials.push(Trial::test("every_drop_reason_is_produced_by_some_row", every_drop_reason));
     trials.push(Trial::test("tshark_finds_no_bad_checksum_in_the_expectations", tshark_agrees));
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
-}
-
-/// The folders of the rows: those of `golden/` and of `golden/linux/`.
-fn rows() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = [golden(), golden().join("linux")]
-        .iter()
-        .flat_map(|parent| std::fs::read_dir(parent).into_iter().flatten())
-        .map(|entry| entry.unwrap().path())
-        .filter(|folder| folder.join("config.toml").is_file())
-        .collect();
-    folders.sort();
-    folders
 }
 
 /// Reasons that no replay can produce, with the test that does.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tests::capture::{self, Capture, Link, Packet};
-use tests::{binary, counters, headers};
+use tests::{binary, counters, headers, rows};
 
 /// A row as its folder says.
 #[derive(Debug)]
@@ -21,11 +21,6 @@ pub(crate) struct Row {
     distinct: usize,
     /// Some packet carries a wrong checksum on purpose, which must stay as it is.
     pub(crate) bad_checksums: bool,
-}
-
-/// A row's name: its path below `golden/`.
-pub(crate) fn name_of(folder: &Path) -> String {
-    folder.strip_prefix(crate::golden()).unwrap().to_string_lossy().into_owned()
 }
 
 impl Row {
@@ -40,8 +35,8 @@ impl Row {
         let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned();
         let flag = |key: &str| table.get(key).and_then(toml::Value::as_bool).unwrap_or(false);
         let strings = list("mask").unwrap_or_default();
-        let ports =
-            list("tunnel_ports").unwrap_or_else(|| vec![5555.into(), 5556.into(), 6080.into(), 4754.into()]);
+        let ports = list("tunnel_ports")
+            .unwrap_or_else(|| rows::TUNNEL_PORTS.iter().map(|port| i64::from(*port).into()).collect());
         Row {
             folder: folder.to_owned(),
             mask: strings.iter().map(|field| field.as_str().unwrap().to_owned()).collect(),
