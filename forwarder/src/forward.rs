@@ -8,6 +8,7 @@
 mod journey;
 mod arrive;
 mod rare;
+mod relay;
 
 use crate::frame::Frame;
 use crate::icmp_error::{IcmpRates, Limiter};

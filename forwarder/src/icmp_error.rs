@@ -34,6 +34,8 @@ pub enum IcmpError {
     TimeExceeded,
     /// No route.
     NoRoute,
+    /// The other end of a tunnel on the way is not reached.
+    Unreachable,
 }
 
 impl IcmpError {
@@ -47,6 +49,8 @@ impl IcmpError {
             (IcmpError::TimeExceeded, Version::V6) => (3, 0, 0),
             (IcmpError::NoRoute, Version::V4) => (3, 0, 0),
             (IcmpError::NoRoute, Version::V6) => (1, 0, 0),
+            (IcmpError::Unreachable, Version::V4) => (3, 1, 0),
+            (IcmpError::Unreachable, Version::V6) => (1, 3, 0),
         }
     }
 

@@ -7,7 +7,7 @@ mod common;
 use common::*;
 use forwarder::icmp_error::IcmpRates;
 use forwarder::table::*;
-use forwarder::verdict::{DropReason, Verdict};
+use forwarder::verdict::{DropReason, Ingress, Verdict};
 
 /// Routes for both families into a GRE tunnel, which takes 1,476 bytes.
 fn into_a_tunnel(change: impl Fn(&mut TunnelSpec)) -> Spec {
@@ -318,4 +318,97 @@ fn only_single_hosts_that_can_be_reached_are_answered() {
     let made = gateway.made();
     let [(Verdict::Send(WAN), frame)] = &made[..] else { panic!("{made:?}") };
     assert_eq!((frame[14 + 9], frame[14 + 24 + 40]), (47, 129));
+}
+
+/// An ICMPv4 error from a router to 192.0.2.1 about `quote`.
+fn router_says(kind: u8, code: u8, mtu: u16, quote: &[u8]) -> Vec<u8> {
+    let mut message = [&[kind, code, 0, 0, 0, 0], mtu.to_be_bytes().as_slice(), quote].concat();
+    let sum = checksum(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    ethernet(WAN_MAC, &ip(address("192.0.2.77"), address("192.0.2.1"), 1, 0, 60, &message))
+}
+
+/// What the gateway sends for this packet, without Ethernet.
+fn outer_of(gateway: &mut Gateway, inner: &[u8]) -> Vec<u8> {
+    let (outcome, frame) = gateway.run(LAN, &ethernet(LAN_MAC, inner));
+    assert_eq!(outcome.verdict, Verdict::Send(WAN));
+    frame[14..].to_vec()
+}
+
+#[test]
+fn errors_about_outer_packets_reach_the_inner_sender() {
+    let mut gateway = Gateway::new(&into_a_tunnel(|spec| spec.key = Some(5)));
+    for (source, destination, too_big, unreachable) in
+        [("10.0.0.2", "10.1.0.2", (3, 4, 1372), (3, 1, 0)), ("fd00::2", "fd01::2", (2, 0, 1372), (1, 3, 0))]
+    {
+        let inner = packet(source, destination, 1400, 64);
+        let outer = outer_of(&mut gateway, &inner);
+        // As it left: its TTL one less. Routers quote as much as fits; 600 bytes here.
+        let sent = outer[28..].to_vec();
+        // Both ends of the tunnel are IPv4, so an IPv6 sender is told from another of the box's addresses.
+        let speaker = if source == "10.0.0.2" { "192.0.2.1" } else { "fd00::1" };
+        for (kind, code, mtu, expected) in
+            [(3, 4, 1400, too_big), (3, 1, 0, unreachable), (11, 0, 0, unreachable)]
+        {
+            let error = router_says(kind, code, mtu, &outer[..600]);
+            assert_eq!(gateway.run(WAN, &error).0.verdict, Verdict::Consumed);
+            assert_eq!(error_about(&gateway.made(), speaker, &sent[..600 - 28]), expected);
+        }
+    }
+}
+
+#[test]
+fn errors_through_a_stack_are_taken_off_layer_by_layer() {
+    let udp = UdpSpec {
+        kind: UdpKind::Fou,
+        port: 5555,
+        source_port: SourcePort::Flow,
+        checksum: UdpChecksum::Full,
+    };
+    let mut spec = into_a_tunnel(|spec| {
+        (spec.local, spec.remote) = (address("203.0.113.1"), Remote::One(address("198.51.100.7")));
+    });
+    spec.tunnels
+        .push(TunnelSpec { udp: Some(udp), ..tunnel("around", 1, Encap::Ip, "192.0.2.1", "192.0.2.2") });
+    spec.routes.push(route("198.51.100.7/32", RouteTarget::Tunnel(TunnelId(1))));
+    let mut gateway = Gateway::new(&spec);
+    let outer = outer_of(&mut gateway, &packet("10.0.0.2", "10.1.0.2", 1300, 64));
+    assert_eq!(gateway.run(WAN, &router_says(3, 4, 1300, &outer[..200])).0.verdict, Verdict::Consumed);
+    // 28 bytes of FOU/IPv4 and 24 of GRE/IPv4.
+    assert_eq!(error_about(&gateway.made(), "203.0.113.1", &outer[52..200]), (3, 4, 1300 - 52));
+}
+
+#[test]
+fn forged_and_useless_errors_tell_nobody() {
+    let mut gateway = Gateway::new(&into_a_tunnel(|spec| spec.key = Some(5)));
+    let outer = outer_of(&mut gateway, &packet("10.0.0.2", "10.1.0.2", 1400, 64));
+    let changed = |at: usize, byte: u8| {
+        let mut outer = outer[..200].to_vec();
+        outer[at] = byte;
+        outer
+    };
+    let host = Verdict::Kernel(Ingress::Interface(InterfaceId(1)));
+    for (what, error, verdict) in [
+        ("another remote end", router_says(3, 4, 1400, &changed(19, 9)), host),
+        ("another source", router_says(3, 4, 1400, &changed(15, 9)), host),
+        ("another key", router_says(3, 4, 1400, &changed(27, 9)), host),
+        ("another protocol", router_says(3, 4, 1400, &changed(9, 6)), host),
+        ("no tunnel header", router_says(3, 4, 1400, &outer[..22]), host),
+        ("another kind of message", router_says(12, 0, 0, &outer[..200]), host),
+        ("an MTU above what is sent", router_says(3, 4, 1500, &outer[..200]), Verdict::Consumed),
+        ("an MTU below the headers", router_says(3, 4, 20, &outer[..200]), Verdict::Consumed),
+        ("MTU 0, as old routers say", router_says(3, 4, 0, &outer[..200]), Verdict::Consumed),
+        ("eight bytes quoted", router_says(3, 4, 1400, &outer[..28]), Verdict::Consumed),
+        ("an inner header cut short", router_says(3, 4, 1400, &outer[..47]), Verdict::Consumed),
+    ] {
+        assert_eq!(gateway.run(WAN, &error).0.verdict, verdict, "{what}");
+        assert_eq!(gateway.made(), [], "{what}");
+    }
+    let mut damaged = router_says(3, 4, 1400, &outer[..200]);
+    damaged[60] ^= 1;
+    assert_eq!(gateway.run(WAN, &damaged).0.verdict, Verdict::Drop(DropReason::IcmpChecksum));
+    // A sender that lets its packets be fragmented has nothing to learn.
+    let outer = outer_of(&mut gateway, &may_fragment(packet("10.0.0.2", "10.1.0.2", 1400, 64)));
+    assert_eq!(gateway.run(WAN, &router_says(3, 4, 1400, &outer[..200])).0.verdict, Verdict::Consumed);
+    assert_eq!(gateway.made(), []);
 }

@@ -93,8 +93,11 @@ impl<'a> Journey<'a> {
     /// The end of a packet that goes no further; where its sender is told, the frame begins with the packet.
     #[cold]
     pub(super) fn stop(&mut self, frame: &mut Frame<'_>, stop: Stop) -> Verdict {
-        if let Some(error) = stop.error {
-            self.complain(frame.bytes(), self.ingress, error);
+        if let Some(error) = stop.error
+            && let Ok(version) = Version::of_packet(frame.bytes())
+            && let Ok(ip) = Ip::check(frame.bytes(), version)
+        {
+            self.complain(frame.bytes(), ip, self.ingress, error);
         }
         self.end(stop.reason)
     }

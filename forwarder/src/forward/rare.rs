@@ -8,6 +8,7 @@ use crate::frame::Frame;
 use crate::icmp_error::{self, IcmpError};
 use crate::scope::{is_martian_source, is_unicast};
 use crate::table::MAX_IMAGE;
+use crate::tunnel::decap::Local;
 use crate::tunnel::layer::Inherited;
 use crate::verdict::{DropReason, Ingress, Verdict};
 use crate::wire::ethernet::Ethernet;
@@ -45,6 +46,10 @@ impl Journey<'_> {
             return Ok(Verdict::Consumed);
         }
         self.engine.reuse(answer);
+        let is_tunnel_end = self.tables.local(ip.destination()).is_some_and(Local::is_tunnel_end);
+        if is_tunnel_end && self.relay(tail(frame.bytes(), at.offset), at)? {
+            return Ok(Verdict::Consumed);
+        }
         Ok(self.to_host(frame, at.ingress, at.offset)?)
     }
 
@@ -74,12 +79,11 @@ impl Journey<'_> {
         Ok(Verdict::Kernel(ingress))
     }
 
-    /// Tells the sender of `packet`, which came by `ingress`, why it went no further, where it is to be told at all.
+    /// Tells the sender of `packet`, which came by `ingress` and of which `ip` is the header, why it went no further,
+    /// where it is to be told at all.
     #[cold]
-    pub(super) fn complain(&mut self, packet: &[u8], ingress: Ingress, error: IcmpError) {
-        let Ok(version) = Version::of_packet(packet) else { return };
-        let Ok(ip) = Ip::check(packet, version) else { return };
-        let to = ip.source();
+    pub(super) fn complain(&mut self, packet: &[u8], ip: Ip<'_>, ingress: Ingress, error: IcmpError) {
+        let (version, to) = (ip.version(), ip.source());
         let is_own = self.tables.local(to).is_some();
         if self.is_made || is_own || !icmp_error::is_due(ip, packet) {
             return;

@@ -78,3 +78,23 @@ for name, text, count in (("errors-rate", "", 10), ("errors-rate-set", "[icmp]\n
             row.drop("no_route")
     row.time += 5_000_000
     row.send("lan", from_host(packet)).error("no_route", "lan", to_host(complaint("10.1.0.1", 3, 0, 0, packet)))
+
+# Errors about outer packets: told on to the inner sender, where enough of its packet was quoted (RFC 2473 §8).
+row = Row("errors-relayed", base() + tunnel("v4", key=3) + tunnel("v6", "ip", BOX6, PEER6, udp={"source_port": 50000})
+          + route("10.2.0.0/16", tunnel="v4") + route("2001:db8:2::/48", tunnel="v6"),
+          tunnels={"v4": 1472, "v6": 1452}, mask=[OWN_ID])
+inner = hop(datagram(payload=b"q" * 1300, df=True))
+sent = outer(inner, "gre", key=3)
+for kind, code, mtu, told in ((3, 4, 1300, (3, 4, 1272)), (3, 0, 0, (3, 1, 0)), (11, 0, 0, (3, 1, 0))):
+    row.send("wan", from_peer(complaint("192.0.2.77", kind, code, mtu, sent))).answer(
+        "lan", to_host(complaint(BOX, *told, inner[:548 - 28])))
+inner = hop(datagram(HOST6, FAR6, payload=b"q" * 1340))
+sent = outer(inner, "fou-ip", True, sport=50000, dport=5555)
+for kind, code, mtu, told in ((2, 0, 1400, (2, 0, 1352)), (1, 0, 0, (1, 3, 0)), (3, 0, 0, (1, 3, 0))):
+    row.send("wan", from_peer(complaint("2001:db8:9::77", kind, code, mtu, sent))).answer(
+        "lan", to_host(complaint(BOX6, *told, inner[:1232 - 48])))
+# About nothing that this box's tunnels send, or about something else than that: the host's.
+foreign = ip4(BOX, "198.51.100.200", 47, gre(inner, key=3))
+for cause in (foreign, outer(inner, "gre", key=4), datagram(BOX, "192.0.2.200")):
+    frame = from_peer(complaint("192.0.2.77", 3, 4, 1300, cause))
+    row.send("wan", frame).kernel("wan", frame)
