@@ -34,14 +34,7 @@ pub fn ipv4(packet: &[u8], limit: usize, identification: u16) -> impl Iterator<I
             return None;
         }
         let own: &[u8] = if next == header_len { first } else { &later };
-        // All pieces but the last hold a multiple of eight bytes.
-        let room = limit.checked_sub(own.len())?;
-        let rest = packet.len() - next;
-        let len = if rest <= room { rest } else { room & !7 };
-        if len == 0 {
-            return None;
-        }
-        let data = next..next + len;
+        let data = next..next + piece_len(packet.len() - next, limit, own.len())?;
         next = data.end;
         let more = if more_behind || next < packet.len() { ipv4::MF } else { 0 };
         let offset = base + ((data.start - header_len) / 8) as u16;
@@ -85,12 +78,7 @@ pub fn ipv6(packet: &[u8], limit: usize, identification: u32) -> impl Iterator<I
         if next >= packet.len() {
             return None;
         }
-        let room = limit.checked_sub(Ipv6::LEN + FRAGMENT_LEN)?;
-        let rest = packet.len() - next;
-        let len = if rest <= room { rest } else { room & !7 };
-        if len == 0 {
-            return None;
-        }
+        let len = piece_len(packet.len() - next, limit, Ipv6::LEN + FRAGMENT_LEN)?;
         let data = next..next + len;
         next = data.end;
         let more = u16::from(next < packet.len());
@@ -106,6 +94,13 @@ pub fn ipv6(packet: &[u8], limit: usize, identification: u32) -> impl Iterator<I
         header.extend(identification.to_be_bytes());
         Some(Piece { header, data })
     })
+}
+
+/// Bytes of data in a piece: all that is left where that fits, else a multiple of eight. `None` where there is no room.
+fn piece_len(left: usize, limit: usize, header_len: usize) -> Option<usize> {
+    let room = limit.checked_sub(header_len)?;
+    let len = if left <= room { left } else { room & !7 };
+    (len > 0).then_some(len)
 }
 
 #[cfg(test)]

@@ -103,6 +103,15 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
     }
 }
 
+/// Reads, checks and compiles the file at `path` where there are no devices; what is found wrong is printed.
+pub(crate) fn compiled(path: &Path) -> Option<(Config, Spec, Tables)> {
+    let compiled = load(path).and_then(|config| {
+        let (spec, tables) = config.compile(&config.stand_in_macs(), &mut Slots::default())?;
+        Ok((config, spec, tables))
+    });
+    compiled.map_err(|findings| findings.iter().for_each(|finding| crate::report::say(finding))).ok()
+}
+
 /// Reads and checks the file at `path` for a daemon.
 ///
 /// # Errors

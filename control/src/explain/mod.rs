@@ -11,7 +11,7 @@ mod limits;
 mod people;
 mod json;
 
-use crate::config::{self, Config, PROFILES, Slots, nearest};
+use crate::config::{self, Config, PROFILES, nearest};
 use crate::report;
 use forwarder::stats::TunnelStats;
 use forwarder::table::{Encap, Item, Remote, Spec, Tables, TunnelId, TunnelSpec, UdpKind};
@@ -41,17 +41,7 @@ struct Explanation {
 
 /// Explains the tunnels of the file at `path`, or the one that has this name: to people, or as JSON.
 pub(crate) fn command(path: &Path, name: Option<&str>, as_json: bool) -> ExitCode {
-    let compiled = config::load(path).and_then(|config| {
-        let (spec, tables) = config.compile(&config.stand_in_macs(), &mut Slots::default())?;
-        Ok((config, spec, tables))
-    });
-    let (config, spec, tables) = match compiled {
-        Ok(compiled) => compiled,
-        Err(findings) => {
-            findings.iter().for_each(|finding| report::say(finding));
-            return ExitCode::FAILURE;
-        }
-    };
+    let Some((config, spec, tables)) = config::compiled(path) else { return ExitCode::FAILURE };
     if let Some(name) = name.filter(|name| spec.tunnels.iter().all(|tunnel| tunnel.name != *name)) {
         let names = spec.tunnels.iter().map(|tunnel| tunnel.name.as_str());
         let hint = nearest(name, names).map(|nearest| format!(", the nearest is \"{nearest}\""));

@@ -8,7 +8,7 @@ mod capture;
 mod input;
 mod output;
 
-use crate::config::{self, Slots};
+use crate::config;
 use crate::report::{self, counters};
 use capture::Packet;
 use forwarder::forward::{BURST, Engine, Host, Outcomes};
@@ -97,17 +97,7 @@ impl ReplayError {
 
 /// `culvert replay`: what is found in the configuration and what goes wrong on stderr, the counters on stdout.
 pub(crate) fn command(file: &Path, captures: &[(String, PathBuf)], folder: &Path) -> ExitCode {
-    let compiled = config::load(file).and_then(|config| {
-        let (spec, tables) = config.compile(&config.stand_in_macs(), &mut Slots::default())?;
-        Ok((config, spec, tables))
-    });
-    let (config, spec, tables) = match compiled {
-        Ok(compiled) => compiled,
-        Err(findings) => {
-            findings.iter().for_each(|finding| report::say(finding));
-            return ExitCode::FAILURE;
-        }
-    };
+    let Some((config, spec, tables)) = config::compiled(file) else { return ExitCode::FAILURE };
     config.warnings.iter().for_each(|finding| report::say(finding));
     match replay(&spec, &tables, &config.port_names(), captures, folder) {
         Ok(counters) => report::print(&format!("{counters:#}\n")),
