@@ -600,3 +600,113 @@ fn without_a_daemon_commands_say_where_they_looked_and_what_to_do() {
     drop(UnixListener::bind(&path).unwrap());
     check(&path);
 }
+
+/// Starts a daemon whose configuration has `to` in place of `from`, and whether it got ready; `None` where DPDK does
+/// not start for this user.
+fn changed(body: &str, from: &str, to: &str) -> Option<(Daemon, bool)> {
+    drop(Daemon::start(QUIET)?);
+    let folder = tempfile::tempdir().unwrap();
+    let text = config(folder.path(), body);
+    assert!(text.contains(from), "{from} in {text}");
+    write(folder.path(), "culvert.toml", text.replace(from, to));
+    let mut daemon = Daemon::spawn(folder);
+    let ready = daemon.notice("READY=1").is_some();
+    Some((daemon, ready))
+}
+
+/// What `/proc` says under `key` of the daemon's thread with this name.
+fn of_thread(daemon: &Daemon, name: &str, key: &str) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let field = |text: &str, key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
+        value.unwrap_or_default().to_owned()
+    };
+    let texts: Vec<String> =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok()).collect();
+    let found = texts.iter().find(|text| field(text, "Name") == name);
+    field(found.unwrap_or_else(|| panic!("no thread {name}: {texts:?}")), key)
+}
+
+#[test]
+fn each_thread_runs_on_the_core_that_is_configured_for_it() {
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    if last == 0 {
+        return println!("skipped: this machine has one core");
+    }
+    let swapped = format!("worker_cores = [0]\ncontrol_core = {last}");
+    for (system, worker, control) in [(format!("worker_cores = [{last}]"), last, 0), (swapped, 0, last)] {
+        let from = format!("worker_cores = [{last}]");
+        let Some((daemon, ready)) = changed(QUIET, &from, &system) else { return };
+        assert!(ready, "{}", daemon.log());
+        assert_eq!(daemon.show("workers")[0]["core"], worker);
+        let cores = |name: &str| of_thread(&daemon, name, "Cpus_allowed_list");
+        assert_eq!(cores(&format!("worker-{worker}")), worker.to_string());
+        assert_eq!(cores("culvert"), control.to_string());
+    }
+}
+
+#[test]
+fn a_worker_without_packets_sleeps_only_where_it_may() {
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    if last == 0 {
+        return println!("skipped: this machine has one core");
+    }
+    let pauses = |daemon: &Daemon| {
+        let pauses = of_thread(daemon, &format!("worker-{last}"), "voluntary_ctxt_switches");
+        pauses.parse::<u64>().unwrap()
+    };
+    let Some(sleepy) = Daemon::start(QUIET) else { return };
+    let before = pauses(&sleepy);
+    until("a hundred pauses", || (pauses(&sleepy) >= before + 100).then_some(()));
+    drop(sleepy);
+    let Some((busy, ready)) = changed(QUIET, "idle = \"sleep\"", "idle = \"poll\"") else { return };
+    assert!(ready, "{}", busy.log());
+    let before = pauses(&busy);
+    let requests = (0..20).map(|_| busy.generation()).sum::<u64>();
+    let paused = pauses(&busy) - before;
+    assert!(requests == 20 && paused < 20, "{paused} pauses of a worker that polls");
+}
+
+#[test]
+fn eal_args_are_handed_to_dpdk() {
+    let Some((daemon, ready)) = changed(QUIET, "[control]", "eal_args = [\"--no-such-option\"]\n[control]")
+    else {
+        return;
+    };
+    assert!(!ready);
+    daemon.logged("no-such-option");
+}
+
+#[test]
+fn receive_queues_and_their_spreading_are_those_configured() {
+    let device = "device = \"net_null0,no-rx=1\"";
+    let body = QUIET.replace("device = \"net_ring0\"", device);
+    let Some((daemon, ready)) = changed(&body, device, &format!("{device}\nrx_queues = 2")) else { return };
+    assert!(ready, "{}", daemon.log());
+    assert_eq!(daemon.show("ports")[0]["rx_queues"], 2);
+    assert_eq!(daemon.show("ports")[1]["rx_queues"], 1);
+    drop(daemon);
+    let inner = format!("{device}\nrx_queues = 2\nrss = \"inner\"");
+    let Some((daemon, ready)) = changed(&body, device, &inner) else { return };
+    assert!(!ready);
+    daemon.logged("cannot spread packets by inner headers");
+}
+
+#[test]
+fn a_tunnel_has_a_histogram_only_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    traffic(folder.path(), 100);
+    let quiet = QUIET.replace("net_ring0", "net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap");
+    let without = tunnel("without", "198.51.100.7", "10.7.0.0/16")
+        .replace("encap = \"gre\"", "encap = \"gre\"\nlatency = false");
+    let Some(daemon) = Daemon::start_in(folder, &format!("{quiet}{without}")) else { return };
+    until("a hundred packets", || (daemon.show("tunnels")[0]["tx_packets"] == 100).then_some(()));
+    let scopes = until("the worker's histogram", || {
+        let latency = daemon.show("latency");
+        let entries = latency.as_array().unwrap();
+        let counted = |entry: &&Value| entry["count"].as_u64().unwrap() >= 100;
+        entries.iter().find(counted)?;
+        Some(entries.iter().map(|entry| entry["scope"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    });
+    assert!(!scopes.iter().any(|scope| scope.starts_with("tunnel:without")), "{scopes:?}");
+}

@@ -3,7 +3,8 @@
 //!
 //! [`capture`] reads packets, [`headers`] takes them apart and checks every checksum with arithmetic of its own,
 //! [`binary`] finds the program and runs it, [`counters`] reads what it counted, [`namespace`] makes the little
-//! networks in which it runs, [`rows`] finds the golden rows, [`mutate`] changes packets with numbers from [`random`].
+//! networks in which it runs, [`rows`] finds the golden rows, [`mutate`] changes packets with numbers from [`random`], [`tree`] knows
+//! which tests there are.
 
 // What a helper of a test cannot do ends the test; there is nothing to recover.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -16,3 +17,4 @@ pub mod mutate;
 pub mod namespace;
 pub mod random;
 pub mod rows;
+pub mod tree;
