@@ -90,7 +90,8 @@ impl Engine {
             self.originated.clear();
         }
         let Some(from) = tables.port(port) else { return };
-        for frame in frames {
+        for (position, frame) in frames.iter_mut().enumerate() {
+            self.originated.caused_by(position);
             let mut journey = Journey {
                 tables,
                 stats,

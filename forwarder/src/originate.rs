@@ -10,12 +10,14 @@ use std::ops::Range;
 /// The packets made during one burst, in the order in which they are to be sent.
 #[derive(Debug, Default)]
 pub struct Originated {
+    cause: usize,
     packets: Vec<Made>,
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Made {
+    cause: usize,
     verdict: Verdict,
     trail: Trail,
     bytes: Range<usize>,
@@ -39,6 +41,11 @@ impl Originated {
         self.bytes.clear();
     }
 
+    /// Says which packet of the burst causes those that are added from here on: its position, which only grows.
+    pub(crate) fn caused_by(&mut self, position: usize) {
+        self.cause = position;
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.packets.len()
@@ -54,16 +61,26 @@ impl Originated {
     pub(crate) fn insert(&mut self, at: usize, verdict: Verdict, trail: Trail, bytes: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        let made = Made { verdict, trail, bytes: start..self.bytes.len() };
+        let made = Made { cause: self.cause, verdict, trail, bytes: start..self.bytes.len() };
         self.packets.insert(at.min(self.packets.len()), made);
     }
 
     /// The packets, in the order in which they are to be sent.
     pub fn iter(&self) -> impl Iterator<Item = OriginatedPacket<'_>> {
-        self.packets.iter().map(|made| OriginatedPacket {
+        self.packets.iter().map(|made| self.show(made))
+    }
+
+    /// Those that the packet at `position` of the burst caused. They are to be sent right behind it: a receiver may insist
+    /// on the order of GRE sequence numbers (RFC 2890 §2.2), in which its fragments come before the next packet.
+    pub fn behind(&self, position: usize) -> impl Iterator<Item = OriginatedPacket<'_>> {
+        self.packets.iter().filter(move |made| made.cause == position).map(|made| self.show(made))
+    }
+
+    fn show<'a>(&'a self, made: &'a Made) -> OriginatedPacket<'a> {
+        OriginatedPacket {
             verdict: made.verdict,
             trail: &made.trail,
             bytes: self.bytes.get(made.bytes.clone()).unwrap_or_default(),
-        })
+        }
     }
 }

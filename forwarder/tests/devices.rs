@@ -41,6 +41,7 @@ fn devices_bursts_and_workers() {
     a_full_device_refuses_and_nothing_is_lost(&eal);
     a_frame_of_9000_bytes_is_one_buffer(&eal, folder.path());
     the_worker_forwards_from_file_to_file(&eal, first, folder.path());
+    fragments_leave_before_the_next_packet(&eal, first, folder.path());
     two_workers_share_a_port(&eal, [first, last]);
     assert_eq!(eal.buffers_in_use(), 0);
 }
@@ -96,7 +97,10 @@ fn bursts_give_every_buffer_back(eal: &Eal) {
     frames[0].push_front(28).unwrap()[..28].fill(0x5a);
     let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
     drop(frames);
-    assert_eq!(burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx)), 0);
+    assert_eq!(
+        burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}),
+        0
+    );
     assert!(burst.is_empty());
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
     burst.receive(rx);
@@ -105,7 +109,10 @@ fn bursts_give_every_buffer_back(eal: &Eal) {
 
     // An extent outside the buffer is refused, not believed.
     let outside: Extents = [(60_000, 60_000)].into_iter().collect();
-    assert_eq!(burst.settle(&outside, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx)), 1);
+    assert_eq!(
+        burst.settle(&outside, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}),
+        1
+    );
     assert_eq!(queues.tx.len(), 0);
     assert!(!queues.tx.originate(&vec![0; 60_000], 0));
 
@@ -166,7 +173,7 @@ fn a_frame_of_9000_bytes_is_one_buffer(eal: &Eal, folder: &Path) {
     frames[0].push_front(100).unwrap()[..100].fill(0x5a);
     let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
     drop(frames);
-    burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx));
+    burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {});
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
     drop((burst, queues, ports));
     assert_eq!(read_pcap(&output), [[vec![0x5a; 100], jumbo(9_022)].concat()]);
@@ -240,6 +247,45 @@ fn the_worker_forwards_from_file_to_file(eal: &Eal, core: usize, folder: &Path) 
         assert_eq!(inner[8], 63);
         assert_eq!(inner[28..30], (number as u16).to_be_bytes());
     }
+}
+
+/// GRE's sequence numbers tell the order in which packets were given to the device.
+fn fragments_leave_before_the_next_packet(eal: &Eal, core: usize, folder: &Path) {
+    let [lan_in, lan_out, wan_in, wan_out] =
+        ["cut-lan-in", "cut-lan-out", "cut-wan-in", "cut-wan-out"].map(|name| folder.join(name));
+    let mut spec = gre_gateway();
+    spec.tunnels[0].sequence = true;
+    let mut whole = udp(address("10.0.0.2"), address("10.7.1.2"), (1, 2), 0, 64, &[0; 1_472]);
+    // It may be fragmented.
+    whole[6] &= !0x40;
+    whole[10..12].fill(0);
+    let sum = checksum(&[&whole[..20]]);
+    whole[10..12].copy_from_slice(&sum.to_be_bytes());
+    let small = plain("10.7.1.2", 0);
+    // More pieces than a burst has room for, and packets between them that are in one.
+    let packets: Vec<_> = [whole.clone(), whole, small].map(|packet| ethernet(LAN_MAC, &packet)).into();
+    let packets: Vec<_> = packets.iter().cycle().take(300).cloned().collect();
+    write_pcap(&lan_in, &packets);
+    write_pcap(&wan_in, &[]);
+    let options = |name, number: u8, rx: &Path, tx: &Path, mac| {
+        let device = format!("net_pcap{number},rx_pcap={},tx_pcap={}", rx.display(), tx.display());
+        PortOptions { mac: Some(mac), ..port(name, &device) }
+    };
+    let lan = options("lan", 2, &lan_in, &lan_out, LAN_MAC);
+    let wan = options("wan", 3, &wan_in, &wan_out, WAN_MAC);
+    let mut ports = Port::open_all(eal, 1, &[lan, wan]).unwrap();
+
+    let mut bench = Bench::new(&spec, 1);
+    let worker = bench.spawn(eal, 0, core, &mut ports, Idle::Sleep);
+    let counters = bench.counters[0].clone();
+    wait_until("all packets are received", || counters.received.read() == 300);
+    bench.stop.store(true, Ordering::SeqCst);
+    let stopped = worker.join().unwrap();
+    assert_law(&counters);
+    assert_eq!((counters.transmitted.read(), counters.originated.read()), (500, 200));
+    drop((stopped, ports));
+    let sequence = |frame: &Vec<u8>| u32::from_be_bytes(frame[14 + 20 + 4..][..4].try_into().unwrap());
+    assert_eq!(read_pcap(&wan_out).iter().map(sequence).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
 }
 
 fn two_workers_share_a_port(eal: &Eal, cores: [usize; 2]) {

@@ -67,30 +67,34 @@ impl Burst {
 
     /// Empties the burst: writes each packet's extent back, stages it where `destination` names a port that `tx` has, at
     /// that port's position, with its own position as tag, and frees it otherwise. A packet without extent, or with one
-    /// that is not within its buffer, is freed as well. Returns how many had a destination and were freed all the same.
+    /// that is not within its buffer, is freed as well. After each packet `behind` may stage more. Returns how many had a
+    /// destination and were freed all the same.
     #[inline]
     pub fn settle(
         &mut self,
         extents: &Extents,
         mut destination: impl FnMut(usize) -> Option<PortId>,
         tx: &mut [TxBuffer],
+        mut behind: impl FnMut(usize, &mut [TxBuffer]),
     ) -> u64 {
         let mut freed: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut lost = 0;
         for (index, mut mbuf) in self.mbufs.drain(..).enumerate() {
-            let Some(port) = destination(index) else {
-                freed.push(mbuf);
-                continue;
-            };
-            let resized = extents.get(index).and_then(|(start, len)| mbuf.resize(*start, *len));
-            let staged = match (resized, tx.get_mut(usize::from(port.0))) {
-                (Some(()), Some(tx)) => tx.stage(mbuf, index as u8),
-                _ => Err(mbuf),
-            };
-            if let Err(mbuf) = staged {
-                freed.push(mbuf);
-                lost += 1;
+            match destination(index) {
+                None => freed.push(mbuf),
+                Some(port) => {
+                    let resized = extents.get(index).and_then(|(start, len)| mbuf.resize(*start, *len));
+                    let staged = match (resized, tx.get_mut(usize::from(port.0))) {
+                        (Some(()), Some(tx)) => tx.stage(mbuf, index as u8),
+                        _ => Err(mbuf),
+                    };
+                    if let Err(mbuf) = staged {
+                        freed.push(mbuf);
+                        lost += 1;
+                    }
+                }
             }
+            behind(index, tx);
         }
         mbuf::free(&mut freed);
         lost

@@ -1,10 +1,11 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
-use crate::dpdk::{Burst, Eal, Extents, Flushed, Registration, RxQueue, TxBuffer};
+use crate::dpdk::{Burst, Eal, Extents, Registration, RxQueue, TxBuffer};
 use crate::forward::{BURST, Engine, Host, Outcome, Outcomes};
 use crate::frame::Frame;
 use crate::hint::tsc;
+use crate::originate::OriginatedPacket;
 use crate::publish::Subscriber;
 use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
@@ -24,6 +25,9 @@ const ROUNDS_BEFORE_SLEEP: u32 = 4_096;
 
 /// The longest sleep. Linux adds its timer slack, 50 µs where nobody changed it.
 const LONGEST_SLEEP: Duration = Duration::from_micros(50);
+
+/// The tag of a packet made here, where others have their position in the burst.
+const MADE_HERE: u8 = u8::MAX;
 
 /// The worker on its own thread.
 pub(super) struct Poller {
@@ -175,15 +179,20 @@ impl Poller {
             Verdict::Send(port) => Some(port),
             _ => None,
         };
-        let mut refused = self.burst.settle(&extents, destination, &mut self.tx);
+        let (made, sent) = (self.engine.originated(), &mut self.sent);
+        sent.clear();
+        let mut refused = 0;
+        let lost = if made.is_empty() {
+            self.burst.settle(&extents, destination, &mut self.tx, |_, _| {})
+        } else {
+            self.burst.settle(&extents, destination, &mut self.tx, |position, tx| {
+                refused += stage_made(made.behind(position), tx, counters, sent);
+            })
+        };
+        refused += lost;
         let nanoseconds = self.clock.nanoseconds(tsc().wrapping_sub(received_at));
-        self.sent.clear();
         for tx in &mut self.tx {
-            // As many tags as packets in a burst, so there is room.
-            let flushed = tx.flush(|tag| {
-                let _ = self.sent.try_push(tag);
-            });
-            refused += flushed.refused;
+            refused += flush(tx, counters, sent);
         }
         counters.transmitted.add(self.sent.len() as u64);
         if refused != 0 {
@@ -191,43 +200,7 @@ impl Poller {
         }
         let trails = self.sent.iter().filter_map(|tag| outcomes.get(usize::from(*tag)));
         self.latency.set().record(nanoseconds, trails.map(|outcome| &outcome.trail));
-        if !self.engine.originated().is_empty() {
-            self.send_originated();
-        }
         whole + chained
-    }
-
-    /// Sends what was made here during the burst, behind the burst. It is in no histogram: it was never received.
-    #[cold]
-    fn send_originated(&mut self) {
-        let counters = &*self.counters;
-        let count = |flushed: Flushed| {
-            counters.transmitted.add(flushed.taken);
-            counters.dropped.of(DropReason::TxFull).add(flushed.refused);
-        };
-        for made in self.engine.originated().iter() {
-            counters.originated.add(1);
-            match made.verdict {
-                Verdict::Send(port) => {
-                    let Some(tx) = self.tx.get_mut(usize::from(port.0)) else {
-                        counters.dropped.of(DropReason::TxFull).add(1);
-                        continue;
-                    };
-                    if tx.is_full() {
-                        count(tx.flush(|_| {}));
-                    }
-                    if !tx.originate(made.bytes, 0) {
-                        counters.dropped.of(DropReason::TxFull).add(1);
-                    }
-                }
-                Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
-                Verdict::Consumed => counters.consumed.add(1),
-                Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
-            }
-        }
-        for tx in &mut self.tx {
-            count(tx.flush(|_| {}));
-        }
     }
 
     #[inline]
@@ -241,6 +214,52 @@ impl Poller {
             load.busy_cycles.add(cycles);
         }
     }
+}
+
+/// Hands what is staged to the device: names in `sent` the packets of the burst that it took, and counts those made here.
+/// Returns how many it refused.
+#[inline]
+fn flush(tx: &mut TxBuffer, counters: &WorkerCounters, sent: &mut ArrayVec<u8, BURST>) -> u64 {
+    let flushed = tx.flush(|tag| {
+        if tag == MADE_HERE {
+            counters.transmitted.add(1);
+        } else {
+            // As many tags as packets in a burst, so there is room.
+            let _ = sent.try_push(tag);
+        }
+    });
+    flushed.refused
+}
+
+/// Stages packets made here, and leaves room for one more packet by each port. They are in no histogram: they were never
+/// received. Returns how many packets devices refused meanwhile, of either kind.
+#[cold]
+fn stage_made<'a>(
+    made: impl Iterator<Item = OriginatedPacket<'a>>,
+    tx: &mut [TxBuffer],
+    counters: &WorkerCounters,
+    sent: &mut ArrayVec<u8, BURST>,
+) -> u64 {
+    let full = tx.iter_mut().filter(|tx| tx.is_full());
+    let mut refused = full.map(|tx| flush(tx, counters, sent)).sum();
+    for made in made {
+        counters.originated.add(1);
+        match made.verdict {
+            Verdict::Send(port) => {
+                let mut tx = tx.get_mut(usize::from(port.0));
+                if !tx.as_mut().is_some_and(|tx| tx.originate(made.bytes, MADE_HERE)) {
+                    counters.dropped.of(DropReason::TxFull).add(1);
+                }
+                if let Some(tx) = tx.filter(|tx| tx.is_full()) {
+                    refused += flush(tx, counters, sent);
+                }
+            }
+            Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
+            Verdict::Consumed => counters.consumed.add(1),
+            Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
+        }
+    }
+    refused
 }
 
 /// Counts what became of a packet before the devices have a say.
