@@ -1,4 +1,5 @@
-# What the scripts share: installing what is missing, finding a Rust toolchain, hugepages. Sourced, not run.
+# What the scripts share: installing what is missing, finding a Rust toolchain, hugepages, wires between network
+# namespaces. Sourced, not run.
 # shellcheck shell=bash
 
 export LC_ALL=C.UTF-8
@@ -88,4 +89,46 @@ free_hugepages() {
         total=$((total + size * count / 1024))
     done
     echo "$total"
+}
+
+# What follows is about network namespaces whose names begin with $NS and a hyphen.
+
+at() { # at NAMESPACE COMMAND…
+    local name=$1
+    shift
+    ip netns exec "$NS-$name" "$@"
+}
+
+# await SECONDS WHAT COMMAND…: until the command succeeds
+await() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" &>/dev/null; do
+        ((SECONDS < deadline)) || fail "$what: not in time"
+        sleep 0.1
+    done
+}
+
+# wire NAMESPACE INTERFACE NAMESPACE INTERFACE: packets cross it as they are, nothing is left to offloads.
+wire() {
+    ip link add "$2" netns "$NS-$1" type veth peer name "$4" netns "$NS-$3"
+    local end
+    for end in "$1 $2" "$3 $4"; do
+        # shellcheck disable=SC2086
+        set -- $end
+        at "$1" ethtool -K "$2" tx off rx off tso off gso off gro off >/dev/null 2>&1
+        at "$1" ip link set "$2" up
+    done
+}
+
+# tie NAMESPACE TAP WIRE: what comes in by one leaves by the other. No bridge, which would look at MAC addresses.
+tie() {
+    local from to
+    for from in "$2" "$3"; do
+        to=$3
+        [[ $from == "$2" ]] || to=$2
+        at "$1" ip link set "$from" up
+        at "$1" tc qdisc show dev "$from" ingress | grep -q ingress || at "$1" tc qdisc add dev "$from" ingress
+        at "$1" tc filter add dev "$from" parent ffff: protocol all prio 1 u32 match u8 0 0 action mirred egress redirect dev "$to"
+    done
 }
