@@ -54,10 +54,10 @@ impl IcmpError {
         }
     }
 
-    /// Appends the error about `packet` to `to`, as an IP packet from `source`, which is of the packet's family. The
-    /// packet is quoted as far as the error may be long.
-    pub fn write(self, packet: &[u8], source: IpAddr, identification: u16, to: &mut Vec<u8>) {
-        let Ok(version) = Version::of_packet(packet) else { return };
+    /// Appends the error about `packet`, whose header is `ip`, to `to`: an IP packet from `source`, which is of the same
+    /// family. The packet is quoted as far as the error may be long.
+    pub fn write(self, ip: Ip<'_>, packet: &[u8], source: IpAddr, identification: u16, to: &mut Vec<u8>) {
+        let version = ip.version();
         let longest = if version == Version::V4 { IPV4_MAX_ERROR } else { IPV6_MIN_MTU };
         let room = longest - version.header_len() - icmp::Icmp::LEN;
         let quote = packet.get(..room).unwrap_or(packet);
@@ -66,8 +66,8 @@ impl IcmpError {
         let unsummed = IcmpRepr { kind, code, checksum: [0, 0], identifier, sequence };
         let len = icmp::Icmp::LEN + quote.len();
         let mut sum = Sum::of(&unsummed.emit()) + Sum::of(quote);
-        match (source, sender(packet)) {
-            (IpAddr::V4(source), Some(IpAddr::V4(destination))) => {
+        match (source, ip.source()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let header = Ipv4Repr {
                     traffic_class: TRAFFIC_CLASS,
                     total_len: (version.header_len() + len) as u16,
@@ -80,7 +80,7 @@ impl IcmpError {
                 };
                 to.extend(header.emit());
             }
-            (IpAddr::V6(source), Some(IpAddr::V6(destination))) => {
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let header = Ipv6Repr {
                     traffic_class: TRAFFIC_CLASS,
                     flow_label: 0,
@@ -118,13 +118,6 @@ pub fn is_due(ip: Ip<'_>, packet: &[u8]) -> bool {
         && !upper.is_later_fragment
         && !is_martian_source(ip.source())
         && is_unicast(ip.destination())
-}
-
-fn sender(packet: &[u8]) -> Option<IpAddr> {
-    match Version::of_packet(packet).ok()? {
-        Version::V4 => Some(IpAddr::V4(crate::wire::ipv4::Ipv4::new(packet).ok()?.source())),
-        Version::V6 => Some(IpAddr::V6(crate::wire::ipv6::Ipv6::new(packet).ok()?.source())),
-    }
 }
 
 /// Errors a second.

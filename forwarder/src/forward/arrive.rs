@@ -2,18 +2,19 @@
 
 use super::journey::Position;
 use crate::table::{InterfaceId, Port};
-use crate::verdict::{DropReason, Ingress};
+use crate::verdict::DropReason;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ip::Version;
 use crate::wire::vlan::Vlan;
 use crate::wire::{ethertype, tail};
 
 /// What the Ethernet header of a frame says.
-pub(super) enum Arrival {
-    /// An IP packet.
-    Ip { position: Position, is_group: bool },
-    /// Address resolution: the host's.
-    Host(InterfaceId),
+pub(super) struct Arrival {
+    pub(super) interface: InterfaceId,
+    /// To more than one host of the link.
+    pub(super) is_group: bool,
+    /// The IP packet; `None` for address resolution, which is the host's.
+    pub(super) packet: Option<Position>,
 }
 
 /// Reads Ethernet header and tag: which interface, which kind of packet.
@@ -40,12 +41,12 @@ pub(super) fn arrive(port: &Port, frame: &[u8]) -> Result<Arrival, DropReason> {
     };
     let interface = interface.ok_or(DropReason::VlanUnknown)?;
     let version = match ethertype {
-        ethertype::IPV4 => Version::V4,
-        ethertype::IPV6 => Version::V6,
-        ethertype::ARP => return Ok(Arrival::Host(interface)),
+        ethertype::IPV4 => Some(Version::V4),
+        ethertype::IPV6 => Some(Version::V6),
+        ethertype::ARP => None,
         ethertype::VLAN | ethertype::QINQ => return Err(DropReason::VlanUnknown),
         _ => return Err(DropReason::EthernetType),
     };
-    let position = Position { offset, version, ingress: Ingress::Interface(interface) };
-    Ok(Arrival::Ip { position, is_group })
+    let packet = version.map(|version| Position { offset, version });
+    Ok(Arrival { interface, is_group, packet })
 }

@@ -1,7 +1,7 @@
 //! One packet's way through the box: tunnels off, route, MSS, and the headers of the way out.
 
 use super::Engine;
-use super::arrive::{Arrival, arrive};
+use super::arrive::arrive;
 use super::rare;
 use crate::frame::Frame;
 use crate::icmp_error::IcmpError;
@@ -54,12 +54,11 @@ pub(super) enum Exit<'a> {
     Tunnel { id: TunnelId, tunnel: &'a Tunnel, image: &'a Image, flow: FlowHash },
 }
 
-/// An IP packet inside a frame: where it begins, and how it came there.
+/// An IP packet inside a frame: where it begins, and what it is.
 #[derive(Clone, Copy)]
 pub(super) struct Position {
     pub(super) offset: usize,
     pub(super) version: Version,
-    pub(super) ingress: Ingress,
 }
 
 /// What is left of a packet when no tunnel of this box takes it.
@@ -71,22 +70,12 @@ enum Opened {
 impl<'a> Journey<'a> {
     #[inline]
     pub(super) fn run(&mut self, from: &Port, frame: &mut Frame<'_>) -> Result<Verdict, Stop> {
-        let (position, is_group) = match arrive(from, frame.bytes())? {
-            Arrival::Ip { position, is_group } => (position, is_group),
-            Arrival::Host(interface) => {
-                return Ok(self.to_host(frame, Ingress::Interface(interface), 0)?);
-            }
-        };
-        self.ingress = position.ingress;
-        match self.open(frame, position, is_group)? {
-            Opened::Forward(position) => {
-                self.ingress = position.ingress;
-                self.forward(frame, position)
-            }
-            Opened::Host(position) => {
-                self.ingress = position.ingress;
-                self.for_the_box(frame, position)
-            }
+        let arrival = arrive(from, frame.bytes())?;
+        self.ingress = Ingress::Interface(arrival.interface);
+        let Some(position) = arrival.packet else { return Ok(self.to_host(frame, 0)?) };
+        match self.open(frame, position, arrival.is_group)? {
+            Opened::Forward(position) => self.forward(frame, position),
+            Opened::Host(position) => self.for_the_box(frame, position),
         }
     }
 
@@ -178,11 +167,8 @@ impl<'a> Journey<'a> {
                 counters.rx_bytes.add(len as u64);
             }
             self.trail.left(tunnel.slot);
-            at = Position {
-                offset: at.offset + capsule.inner,
-                version: capsule.version,
-                ingress: Ingress::Tunnel(id),
-            };
+            at = Position { offset: at.offset + capsule.inner, version: capsule.version };
+            self.ingress = Ingress::Tunnel(id);
         }
         Err(DropReason::TooManyLayers)
     }
@@ -192,10 +178,7 @@ impl<'a> Journey<'a> {
     pub(super) fn forward(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, Stop> {
         frame.pop_front(at.offset).ok_or(DropReason::Truncated)?;
         let packet = frame.bytes();
-        let ip = match at.version {
-            Version::V4 => Ip::V4(ipv4::Ipv4::new(packet)?),
-            Version::V6 => Ip::V6(ipv6::Ipv6::new(packet)?),
-        };
+        let ip = Ip::new(packet, at.version)?;
         let (source, destination, len) = (ip.source(), ip.destination(), ip.total_len());
         if is_martian_source(source) && !self.is_made {
             return Err(DropReason::MartianSource.into());
@@ -226,7 +209,7 @@ impl<'a> Journey<'a> {
         }
         if let Some(syn) = syn {
             let leaving = (clamps.limit(source, destination), into);
-            self.clamp(frame, syn, at.ingress, (source, destination), leaving);
+            self.clamp(frame, syn, (source, destination), leaving);
         }
         match cut {
             None => Ok(Verdict::Send(self.send(frame, exit, inherited)?)),
@@ -292,11 +275,10 @@ impl<'a> Journey<'a> {
         &self,
         frame: &mut Frame<'_>,
         syn: usize,
-        ingress: Ingress,
         (source, destination): (IpAddr, IpAddr),
         leaving: (Option<u16>, Option<TunnelId>),
     ) {
-        let arriving = match ingress {
+        let arriving = match self.ingress {
             Ingress::Interface(id) => {
                 let clamps = self.tables.interface(id).map(|interface| &interface.clamps_in);
                 (clamps.and_then(|clamps| clamps.limit(source, destination)), None)

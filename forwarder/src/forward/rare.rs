@@ -31,7 +31,7 @@ impl Journey<'_> {
     pub(super) fn for_the_box(&mut self, frame: &mut Frame<'_>, at: Position) -> Result<Verdict, Stop> {
         let ip = Ip::check(tail(frame.bytes(), at.offset), at.version)?;
         // Who is answered has to be one host, and one that a route leads to or that is in the tunnel (RFC 1122 §3.2.1.3).
-        let can_be_told = match at.ingress {
+        let can_be_told = match self.ingress {
             Ingress::Interface(_) => !is_martian_source(ip.source()),
             Ingress::Tunnel(_) => is_unicast(ip.source()),
         };
@@ -50,21 +50,16 @@ impl Journey<'_> {
         if is_tunnel_end && self.relay(tail(frame.bytes(), at.offset), at)? {
             return Ok(Verdict::Consumed);
         }
-        Ok(self.to_host(frame, at.ingress, at.offset)?)
+        Ok(self.to_host(frame, at.offset)?)
     }
 
     /// Makes the frame what the host is given: an Ethernet frame without tag, or the packet that came out of a tunnel.
     #[cold]
-    pub(super) fn to_host(
-        &self,
-        frame: &mut Frame<'_>,
-        ingress: Ingress,
-        offset: usize,
-    ) -> Result<Verdict, DropReason> {
+    pub(super) fn to_host(&self, frame: &mut Frame<'_>, offset: usize) -> Result<Verdict, DropReason> {
         if self.engine.host == Host::Absent {
             return Err(DropReason::NoKernel);
         }
-        match ingress {
+        match self.ingress {
             Ingress::Tunnel(_) => frame.pop_front(offset).ok_or(DropReason::Truncated)?,
             Ingress::Interface(_) => {
                 let header = Ethernet::new(frame.bytes())?;
@@ -76,7 +71,7 @@ impl Journey<'_> {
                 }
             }
         }
-        Ok(Verdict::Kernel(ingress))
+        Ok(Verdict::Kernel(self.ingress))
     }
 
     /// Tells the sender of `packet`, which came by `ingress` and of which `ip` is the header, why it went no further,
@@ -95,7 +90,7 @@ impl Journey<'_> {
         }
         let mut message = self.engine.blank();
         let identification = self.engine.next_identification();
-        error.write(packet, source, identification, &mut message);
+        error.write(ip, packet, source, identification, &mut message);
         self.originate(message, version);
     }
 
@@ -104,7 +99,7 @@ impl Journey<'_> {
         let len = buffer.len().saturating_sub(MAX_IMAGE);
         let position = self.engine.originated.len();
         let mut frame = Frame::new(&mut buffer, MAX_IMAGE, len);
-        let at = Position { offset: 0, version, ingress: self.ingress };
+        let at = Position { offset: 0, version };
         let mut journey = self.for_a_made_packet();
         let verdict = match journey.forward(&mut frame, at) {
             Ok(verdict) => verdict,

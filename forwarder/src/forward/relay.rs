@@ -12,7 +12,7 @@ use crate::verdict::{DropReason, Ingress};
 use crate::wire::checksum::Sum;
 use crate::wire::icmp::{Icmp, IcmpRepr};
 use crate::wire::ip::{Ip, Version};
-use crate::wire::{at_mut, ipv4, ipv6, protocol, tail};
+use crate::wire::{at_mut, protocol, tail};
 
 /// What an error about an outer packet means for the inner one.
 #[derive(Clone, Copy)]
@@ -111,10 +111,7 @@ fn header(packet: &[u8], version: Version) -> Result<Ip<'_>, DropReason> {
     if Version::of_packet(packet)? != version {
         return Err(DropReason::IpVersion);
     }
-    Ok(match version {
-        Version::V4 => Ip::V4(ipv4::Ipv4::new(packet)?),
-        Version::V6 => Ip::V6(ipv6::Ipv6::new(packet)?),
-    })
+    Ip::new(packet, version)
 }
 
 /// Makes the UDP length of a quoted packet, if it has one, that of what was quoted: the rest is nobody's matter.

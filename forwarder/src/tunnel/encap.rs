@@ -113,7 +113,7 @@ impl Image {
 
     /// Where its headers stand, outermost first. For reports: it allocates.
     pub fn parts(&self) -> Vec<Part> {
-        let link = self.layers.last().map_or(self.bytes.len(), |outermost| outermost.ip);
+        let link = self.link_len;
         let mut parts = vec![Part { kind: HeaderKind::Ethernet, range: 0..Ethernet::LEN, slot: None }];
         if link > Ethernet::LEN {
             parts.push(Part { kind: HeaderKind::Vlan, range: Ethernet::LEN..link, slot: None });

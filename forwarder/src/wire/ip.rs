@@ -28,6 +28,19 @@ impl<'a> Ip<'a> {
         }
     }
 
+    /// The header at the front of `bytes`, of which only that it is there is checked: for packets that were checked before,
+    /// and for those of which the end was cut off.
+    ///
+    /// # Errors
+    /// [`DropReason::Truncated`].
+    #[inline]
+    pub fn new(bytes: &'a [u8], version: Version) -> Result<Self, DropReason> {
+        match version {
+            Version::V4 => Ok(Ip::V4(Ipv4::new(bytes)?)),
+            Version::V6 => Ok(Ip::V6(Ipv6::new(bytes)?)),
+        }
+    }
+
     /// Its version.
     #[inline]
     pub fn version(self) -> Version {
