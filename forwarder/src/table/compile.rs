@@ -4,7 +4,6 @@
 //! made where there is none. How tunnels lie in each other is worked out in [`super::stack`].
 
 use super::exact::ExactMatch;
-use super::lpm::Lpm;
 use super::stack::{self, Stacks};
 use super::*;
 use crate::tunnel::decap::Framing;
@@ -29,9 +28,9 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
     let mut errors = Vec::new();
     let (addresses, locals) = local_addresses(spec, &mut errors);
     let (endpoints, sender_lens) = endpoints(spec, &mut errors);
-    let (routes, ways) = routes(spec);
+    let routes = routes(spec);
     let interfaces = interfaces(spec);
-    let stacks = Stacks { spec, routes: &routes, ways: &ways, interfaces: &interfaces };
+    let stacks = Stacks { spec, routes: &routes, interfaces: &interfaces };
     let (tunnels, summaries) = stack::tunnels(&stacks, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -45,7 +44,6 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         endpoints,
         sender_lens,
         routes,
-        ways,
         summaries,
         speakers: speakers(spec),
         icmp: spec.icmp,
@@ -223,7 +221,7 @@ fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>,
 }
 
 /// Routes of both families: connected ones, the operator's, and one to each neighbour on a connected network.
-fn routes(spec: &Spec) -> ([Lpm; 2], Vec<Choice<Way>>) {
+fn routes(spec: &Spec) -> Routes {
     let hops: HashMap<(InterfaceId, IpAddr), Mac> = spec
         .neighbors
         .iter()
@@ -239,35 +237,24 @@ fn routes(spec: &Spec) -> ([Lpm; 2], Vec<Choice<Way>>) {
     }
     // A destination on a connected network is its own next hop: where the best route to a neighbour leads there directly,
     // it gets a route of its own that has the address filled in.
-    let tables = by_family(&numbers);
+    let mut routes = Routes::new(&numbers, ways);
     let neighbors: BTreeSet<IpAddr> = spec.neighbors.iter().map(|neighbor| neighbor.address).collect();
     for address in neighbors {
-        let [ipv4, ipv6] = &tables;
-        let table = if address.is_ipv4() { ipv4 } else { ipv6 };
-        let group = table.find(address).and_then(|number| prefixes.get(number as usize));
+        let group = routes.find(address).and_then(|number| prefixes.get(number as usize));
         let Some((_, targets)) = group.and_then(|prefix| groups.get(prefix)) else { continue };
         let leads_there = |(_, next): &(u64, Next)| match next {
             Next::OnLink(interface) => hops.contains_key(&(*interface, address)),
             _ => false,
         };
         if targets.iter().any(leads_there) {
-            numbers.push((IpNet::from(address), ways.len() as u32));
             // The same network may be on other interfaces as well, where this neighbour is not.
             let elsewhere = |next: &Next| matches!(next, Next::OnLink(interface) if !hops.contains_key(&(*interface, address)));
             let targets = targets.iter().filter(|(_, next)| !elsewhere(next));
-            ways.push(Choice::new(
-                targets.map(|(weight, next)| (*weight, way(spec, &hops, *next, Some(address)))),
-            ));
+            let resolved = targets.map(|(weight, next)| (*weight, way(spec, &hops, *next, Some(address))));
+            routes.add_host(address, Choice::new(resolved));
         }
     }
-    (by_family(&numbers), ways)
-}
-
-fn by_family(numbers: &[(IpNet, u32)]) -> [Lpm; 2] {
-    let of = |ipv4: bool| {
-        Lpm::new(numbers.iter().copied().filter(move |(prefix, _)| prefix.addr().is_ipv4() == ipv4))
-    };
-    [of(true), of(false)]
+    routes
 }
 
 /// The targets of each prefix: those of its lowest priority number, with their weights.

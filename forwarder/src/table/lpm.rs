@@ -1,7 +1,7 @@
 //! Longest-prefix match over addresses of either family: a trie that takes sixteen bits first and eight at a time then.
 //!
 //! Prefixes are expanded over the entries that they cover, so a look-up is one load for each step and no comparison. The
-//! trie is built once, shorter prefixes first, and never changes afterwards.
+//! trie is built once, shorter prefixes first, and never changes once it is published.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -55,7 +55,8 @@ impl Lpm {
         entry.checked_sub(1)
     }
 
-    fn insert(&mut self, prefix: IpNet, value: u32) {
+    /// Adds a prefix no shorter than any that is there; of two alike the later holds.
+    pub(super) fn insert(&mut self, prefix: IpNet, value: u32) {
         let octets = match prefix.network() {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),

@@ -39,8 +39,7 @@ pub struct Tables {
     locals: Vec<Local>,
     endpoints: ExactMatch<Endpoint>,
     sender_lens: [Vec<u8>; 2], // for IPv4, IPv6; longest first
-    routes: [Lpm; 2],
-    ways: Vec<Choice<Way>>,
+    routes: Routes,
     summaries: Vec<TunnelSummary>,
     speakers: Speakers,
     icmp: IcmpRates,
@@ -226,9 +225,44 @@ impl Tables {
     /// The ways to `destination`.
     #[inline]
     pub fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
-        let [ipv4, ipv6] = &self.routes;
-        let table = if destination.is_ipv4() { ipv4 } else { ipv6 };
-        self.ways.get(table.find(destination)? as usize)
+        self.routes.to(destination)
+    }
+}
+
+/// The routes of both families.
+#[derive(Clone, Debug)]
+struct Routes {
+    ipv4: Lpm,
+    ipv6: Lpm,
+    ways: Vec<Choice<Way>>,
+}
+
+impl Routes {
+    /// Prefixes with the positions of their ways.
+    fn new(numbers: &[(IpNet, u32)], ways: Vec<Choice<Way>>) -> Self {
+        let of = |ipv4: bool| {
+            Lpm::new(numbers.iter().copied().filter(move |(prefix, _)| prefix.addr().is_ipv4() == ipv4))
+        };
+        Routes { ipv4: of(true), ipv6: of(false), ways }
+    }
+
+    /// Adds the ways to a single address, which win over those of every network that holds it.
+    fn add_host(&mut self, address: IpAddr, ways: Choice<Way>) {
+        let table = if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 };
+        table.insert(IpNet::from(address), self.ways.len() as u32);
+        self.ways.push(ways);
+    }
+
+    /// The position of the ways to `destination`.
+    #[inline]
+    fn find(&self, destination: IpAddr) -> Option<u32> {
+        if destination.is_ipv4() { self.ipv4.find(destination) } else { self.ipv6.find(destination) }
+    }
+
+    /// The ways to `destination`.
+    #[inline]
+    fn to(&self, destination: IpAddr) -> Option<&Choice<Way>> {
+        self.ways.get(self.find(destination)? as usize)
     }
 }
 

@@ -23,8 +23,7 @@ const MAX_CHAIN: usize = 64;
 /// What stacks are made from.
 pub(super) struct Stacks<'a> {
     pub(super) spec: &'a Spec,
-    pub(super) routes: &'a [Lpm; 2],
-    pub(super) ways: &'a [Choice<Way>],
+    pub(super) routes: &'a Routes,
     pub(super) interfaces: &'a [Interface],
 }
 
@@ -111,7 +110,7 @@ impl Stacks<'_> {
         let own = encap::overhead(tunnel);
         let mut built = match tunnel.remote {
             Remote::Senders(_) => Built { reachable: true, ..Built::dead(DropReason::NoRoute, own) },
-            Remote::One(remote) => match self.route(remote) {
+            Remote::One(remote) => match self.routes.to(remote) {
                 None => Built::dead(DropReason::NoRoute, own),
                 Some(ways) => self.outward(id, tunnel, remote, ways, depth, done, errors),
             },
@@ -254,12 +253,6 @@ impl Stacks<'_> {
                 "the route to {remote} leads into {through} (expected a way to the remote end outside of the tunnel)"
             ),
         }
-    }
-
-    fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
-        let [ipv4, ipv6] = self.routes;
-        let table = if destination.is_ipv4() { ipv4 } else { ipv6 };
-        self.ways.get(table.find(destination)? as usize)
     }
 
     fn interface_mtu(&self, interface: InterfaceId) -> usize {
