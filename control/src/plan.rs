@@ -305,6 +305,7 @@ fn tunnel_keys(tunnel: &TunnelSpec) -> Vec<(&'static str, String)> {
         ("key", or_none(tunnel.key)),
         ("checksum", tunnel.checksum.to_string()),
         ("sequence", tunnel.sequence.to_string()),
+        ("keepalive", tunnel.keepalive.to_string()),
         (
             "ttl",
             match tunnel.ttl {

@@ -81,6 +81,7 @@ drop_reasons! {
     GreReserved = "gre_reserved": "Reserved GRE flag bits 4 or 5 are set (RFC 2784 §2.3).";
     GreEthernet = "gre_ethernet": "GRE carries Ethernet (protocol 0x6558, gretap); only IPv4 and IPv6 are taken.";
     GreProtocol = "gre_protocol": "GRE carries a protocol that is neither IPv4 nor IPv6.";
+    GreKeepalive = "gre_keepalive": "A GRE keepalive, and the tunnel does not say keepalive = true.";
     GreChecksum = "gre_checksum": "The GRE checksum is wrong.";
     UdpLength = "udp_length": "The UDP length is more than the IP packet holds, or less than a UDP header.";
     UdpChecksum = "udp_checksum": "The UDP checksum of a tunnel packet is wrong.";
@@ -91,6 +92,7 @@ drop_reasons! {
     GueProtocol = "gue_protocol": "GUE carries a protocol that is neither IPv4, IPv6 nor GRE.";
     EcnIllegal = "ecn_illegal": "Outer ECN says congestion, the inner packet cannot carry that (RFC 6040 §4.2).";
     InnerSource = "inner_source": "The inner source address is outside the tunnel's inner_source.";
+    Looped = "looped": "GRE carried a packet for the very router that put it into GRE (RFC 2784 §3.1); only ICMP may do so.";
     TooManyLayers = "too_many_layers": "More than four tunnel layers for this box.";
 
     // Forwarding.

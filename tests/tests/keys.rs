@@ -60,6 +60,7 @@ const ROWS: &[Row] = &[
     add!("tunnel.key", "encap = \"gre\"", "key = 0", "dropped.no_tunnel"),
     add!("tunnel.checksum", "encap = \"gre\"", "checksum = true", "wan.pcap"),
     add!("tunnel.sequence", "encap = \"gre\"", "sequence = true", "wan.pcap"),
+    add!("tunnel.keepalive", "encap = \"gre\"", "keepalive = true", "dropped.gre_keepalive"),
     add!("tunnel.ttl", "encap = \"gre\"", "ttl = 63", "wan.pcap"),
     add!("tunnel.ttl", "encap = \"gre\"", "ttl = \"inherit\"", "wan.pcap"),
     add!("tunnel.dscp", "encap = \"gre\"", "dscp = 1", "wan.pcap"),

@@ -76,6 +76,7 @@ pub(super) fn read(
         key: gre.key,
         checksum: gre.checksum,
         sequence: gre.sequence,
+        keepalive: gre.keepalive,
         ttl,
         dscp,
         ecn,
@@ -96,6 +97,7 @@ struct GreKeys {
     key: Option<u32>,
     checksum: bool,
     sequence: bool,
+    keepalive: bool,
 }
 
 impl GreKeys {
@@ -105,9 +107,11 @@ impl GreKeys {
             let value = table.get(key)?;
             value.boolean(findings)?.then_some(value)
         };
-        let (checksum, sequence) = (flag("checksum"), flag("sequence"));
+        let (checksum, sequence, keepalive) = (flag("checksum"), flag("sequence"), flag("keepalive"));
         if encap == Some(Encap::Ip) {
-            for (name, value) in [("key", key), ("checksum", checksum), ("sequence", sequence)] {
+            let keys =
+                [("key", key), ("checksum", checksum), ("sequence", sequence), ("keepalive", keepalive)];
+            for (name, value) in keys {
                 if let Some(value) = value {
                     let message = format!(
                         "`{name}` on encap = \"ip\" (expected it with encap = \"gre\" only, found {}): IP in IP has no \
@@ -122,6 +126,7 @@ impl GreKeys {
             key: key.and_then(|value| value.number("", 0..=u64::from(u32::MAX), findings)),
             checksum: checksum.is_some(),
             sequence: sequence.is_some(),
+            keepalive: keepalive.is_some(),
         }
     }
 }

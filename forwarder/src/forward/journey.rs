@@ -158,7 +158,7 @@ impl<'a> Journey<'a> {
             let id = id.ok_or(DropReason::NoTunnel)?;
             let tunnel = self.tables.tunnel(id).ok_or(DropReason::NoTunnel)?;
             self.inside = Some(tunnel.slot);
-            let outer = Outer::new(ip);
+            let (outer, sender) = (Outer::new(ip), ip.source());
             frame.truncate(end);
             let packet = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
             let len = tunnel.decap.unwrap(&capsule, outer, packet)?;
@@ -169,6 +169,8 @@ impl<'a> Journey<'a> {
             self.trail.left(tunnel.slot);
             at = Position { offset: at.offset + capsule.inner, version: capsule.version };
             self.ingress = Ingress::Tunnel(id);
+            let inner = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
+            tunnel.decap.admit(&capsule, sender, inner)?;
         }
         Err(DropReason::TooManyLayers)
     }

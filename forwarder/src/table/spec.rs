@@ -90,6 +90,8 @@ pub struct TunnelSpec {
     pub checksum: bool,
     /// GRE sequence number sent.
     pub sequence: bool,
+    /// GRE keepalives are answered.
+    pub keepalive: bool,
     /// Outer TTL or hop limit.
     pub ttl: Ttl,
     /// Outer DSCP.

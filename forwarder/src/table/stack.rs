@@ -7,6 +7,7 @@ use super::compile::clamps_on;
 use super::*;
 use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap;
+use crate::tunnel::keepalive::Keepalive;
 use crate::tunnel::mss::Limits;
 use std::collections::HashMap;
 
@@ -63,6 +64,7 @@ pub(super) fn tunnels(stacks: &Stacks<'_>, errors: &mut Vec<SpecError>) -> (Vec<
                 takes_zero_checksum: spec.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
                 is_uniform: spec.dscp == Dscp::Uniform,
                 inner_source: spec.inner_source.clone(),
+                keepalive: spec.keepalive.then(|| Keepalive { inside: spec.addresses.clone() }),
             },
             clamps_in,
             clamps_out,

@@ -1,6 +1,7 @@
 //! Taking tunnel headers off: what a packet for one of the box's addresses carries, and what the tunnel makes of it.
 
 use super::ecn;
+use super::keepalive::{Keepalive, is_keepalive};
 use crate::table::{Encap, UdpKind};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
@@ -10,6 +11,7 @@ use crate::wire::ip::{Ip, Version};
 use crate::wire::udp::Udp;
 use crate::wire::{at_mut, ipv4, ipv6, protocol, tail};
 use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// What one of the box's addresses takes in; nothing of it for an address that is no tunnel's `local`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct Decap {
     pub is_uniform: bool,
     /// What may come out; empty: anything.
     pub inner_source: Vec<IpNet>,
+    /// How keepalives are answered; `None`: they are not.
+    pub keepalive: Option<Keepalive>,
 }
 
 /// What a packet for one of the box's addresses carries: `None` for the host's own traffic.
@@ -212,7 +216,14 @@ fn from_gre(packet: &[u8], offset: usize, around: Around) -> Result<Capsule, Dro
         selector: Selector { udp: around.udp, encap: Encap::Gre, key: header.key },
         inner: offset + header.header_len(),
         end: packet.len(),
-        version: gre::ip_version(header.protocol_type)?,
+        version: match header.protocol_type {
+            gre::HUAWEI_KEEPALIVE
+                if is_keepalive(tail(packet, offset + header.header_len()), Version::V4) =>
+            {
+                Version::V4
+            }
+            protocol_type => gre::ip_version(protocol_type)?,
+        },
         udp: around.offset,
         summed_gre: header.has_checksum.then_some(offset),
     })
@@ -237,7 +248,11 @@ impl Decap {
         let (old, len, source) = (inner.traffic_class(), inner.total_len(), inner.source());
         let ecn = ecn::combine(outer.traffic_class, old)?;
         if !self.inner_source.is_empty() && !self.inner_source.iter().any(|net| net.contains(&source)) {
-            return Err(DropReason::InnerSource);
+            // A keepalive comes from the box's own address, and is asked for.
+            let is_keepalive = || is_keepalive(tail(packet, capsule.inner), capsule.version);
+            if self.keepalive.is_none() || !is_keepalive() {
+                return Err(DropReason::InnerSource);
+            }
         }
         let dscp = if self.is_uniform { outer.traffic_class } else { old };
         let class = dscp & !ecn::MASK | ecn;
@@ -248,6 +263,27 @@ impl Decap {
             }
         }
         Ok(len)
+    }
+
+    /// Refuses what GRE may carry and yet nobody may forward: a payload for the router that encapsulated it (RFC 2784
+    /// §3.1), unless it is ICMP, by which services probe their tunnels; and keepalives, unless this tunnel answers them.
+    /// Those are made to go back. `packet` is the inner one, which came out of `capsule` from `sender`.
+    ///
+    /// # Errors
+    /// [`DropReason::Looped`], [`DropReason::GreKeepalive`].
+    #[inline]
+    pub fn admit(&self, capsule: &Capsule, sender: IpAddr, packet: &mut [u8]) -> Result<(), DropReason> {
+        if capsule.selector.encap != Encap::Gre {
+            return Ok(());
+        }
+        let ip = Ip::new(packet, capsule.version)?;
+        let (protocol, destination) = (ip.protocol(), ip.destination());
+        if protocol == protocol::GRE && is_keepalive(packet, capsule.version) {
+            let keepalive = self.keepalive.as_ref().ok_or(DropReason::GreKeepalive)?;
+            return keepalive.turn(packet, capsule.version, sender);
+        }
+        let is_probe = matches!(protocol, protocol::ICMP | protocol::ICMPV6);
+        if destination == sender && !is_probe { Err(DropReason::Looped) } else { Ok(()) }
     }
 
     #[inline]

@@ -298,6 +298,7 @@ mod tests {
             key: (encap == Encap::Gre).then_some(1),
             checksum: false,
             sequence: encap == Encap::Gre,
+            keepalive: false,
             ttl: Ttl::Fixed(64),
             dscp: Dscp::Inherit,
             ecn: Ecn::Rfc6040,

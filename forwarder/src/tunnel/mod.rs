@@ -1,6 +1,7 @@
 //! Putting tunnel headers on and taking them off, and what happens to the packet on the way.
 
 pub mod decap;
+pub mod keepalive;
 pub mod encap;
 pub mod layer;
 pub mod flow;

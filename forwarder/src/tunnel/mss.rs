@@ -20,11 +20,7 @@ const MSS_LEN: u8 = 4;
 #[inline]
 pub fn syn_offset(ip: Ip<'_>, packet: &[u8]) -> Option<usize> {
     // Nearly all packets end here: not TCP, or TCP without SYN.
-    let next = match ip {
-        Ip::V4(header) => header.protocol(),
-        Ip::V6(header) => header.next_header(),
-    };
-    if matches!(next, protocol::UDP | protocol::GRE | protocol::ICMP | protocol::ICMPV6) {
+    if matches!(ip.protocol(), protocol::UDP | protocol::GRE | protocol::ICMP | protocol::ICMPV6) {
         return None;
     }
     let upper = ip.upper_layer(packet).ok()?;

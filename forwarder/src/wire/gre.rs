@@ -35,6 +35,11 @@ pub const RESERVED: u16 = 0x0c00;
 /// The version.
 pub const VERSION: u16 = 0x0007;
 
+/// Protocol type of a keepalive on its way back; it has no payload.
+pub const KEEPALIVE: u16 = 0;
+/// Protocol type that Huawei's routers put in front of one on its way out.
+pub const HUAWEI_KEEPALIVE: u16 = 4;
+
 impl<'a> Gre<'a> {
     /// Bytes without optional fields.
     pub const LEN: usize = 4;

@@ -86,6 +86,15 @@ impl<'a> Ip<'a> {
         }
     }
 
+    /// The protocol that the fixed header announces: that of the payload, or of an IPv6 extension header.
+    #[inline]
+    pub fn protocol(self) -> u8 {
+        match self {
+            Ip::V4(header) => header.protocol(),
+            Ip::V6(header) => header.next_header(),
+        }
+    }
+
     /// DSCP (upper six bits) and ECN (lower two).
     #[inline]
     pub fn traffic_class(self) -> u8 {

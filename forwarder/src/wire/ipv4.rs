@@ -175,6 +175,15 @@ pub fn set_traffic_class(header: &mut [u8; Ipv4::LEN], class: u8) {
     [header[10], header[11]] = checksum::update([header[10], header[11]], old, new);
 }
 
+/// Replaces the destination and corrects the checksum.
+#[inline]
+pub fn set_destination(header: &mut [u8; Ipv4::LEN], destination: Ipv4Addr) {
+    let [a, b, c, d] = destination.octets();
+    let sum = checksum::update([header[10], header[11]], [header[16], header[17]], [a, b]);
+    [header[10], header[11]] = checksum::update(sum, [header[18], header[19]], [c, d]);
+    [header[16], header[17], header[18], header[19]] = [a, b, c, d];
+}
+
 /// Writes the header checksum, whatever stood there.
 #[inline]
 pub fn fill_checksum(header: &mut [u8; Ipv4::LEN]) {

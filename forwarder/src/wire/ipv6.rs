@@ -188,6 +188,14 @@ pub fn lower_hop_limit(header: &mut [u8; Ipv6::LEN]) {
     header[7] = header[7].saturating_sub(1);
 }
 
+/// Replaces the destination. Checksums of what follows cover it and are left alone.
+#[inline]
+pub fn set_destination(header: &mut [u8; Ipv6::LEN], destination: Ipv6Addr) {
+    if let Some(field) = header.last_chunk_mut() {
+        *field = destination.octets();
+    }
+}
+
 /// Replaces DSCP and ECN.
 #[inline]
 pub fn set_traffic_class(header: &mut [u8; Ipv6::LEN], class: u8) {

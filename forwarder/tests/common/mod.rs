@@ -126,6 +126,7 @@ pub fn tunnel(name: &str, slot: u32, encap: Encap, local: &str, remote: &str) ->
         key: None,
         checksum: false,
         sequence: false,
+        keepalive: false,
         ttl: Ttl::Fixed(64),
         dscp: Dscp::Inherit,
         ecn: Ecn::Rfc6040,

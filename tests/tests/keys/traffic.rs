@@ -97,6 +97,7 @@ pub(crate) fn from_wan() -> Vec<Packet> {
             plain(gre(&ip4("10.2.0.1", "10.1.0.9", 6, true, &syn()))),
             plain(gre(&ip6("2001:db8:2::9", "2001:db8:1::9", 6, &syn()))),
             plain(gre(&ip4("10.2.0.1", "10.255.0.1", 1, true, &echo))),
+            plain(gre(&ip4("203.0.113.1", "192.0.2.2", 47, true, &[0; 4]))),
             plain(fou(WRONG)),
             plain(fou([0, 0])),
             plain(ip4("192.0.2.3", "203.0.113.2", 4, true, &inner)),

@@ -58,6 +58,7 @@ fn every_key_changes_what_is_made_of_it() {
         tunnel("key = 4294967295"),
         tunnel("checksum = true"),
         tunnel("sequence = true"),
+        tunnel("keepalive = true"),
         tunnel("ttl = \"inherit\""),
         tunnel("ttl = 255"),
         tunnel("dscp = \"uniform\""),
@@ -116,7 +117,7 @@ fn written_defaults_change_nothing() {
     );
     let text = text.replace(
         "encap = \"gre\"",
-        "encap = \"gre\"\naddresses = []\nchecksum = false\nsequence = false\nttl = 64\ndscp = \"inherit\"\n\
+        "encap = \"gre\"\naddresses = []\nchecksum = false\nsequence = false\nkeepalive = false\nttl = 64\ndscp = \"inherit\"\n\
          ecn = \"rfc6040\"\ndf = \"set\"\nmtu = \"auto\"\nmss = \"auto\"\nlatency = \"auto\"",
     );
     let ((base, base_spec), (config, spec)) = (good(BASE), good(&text));
