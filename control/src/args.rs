@@ -2,6 +2,7 @@
 
 use crate::config::DEFAULT_SOCKET;
 use crate::protocol::Topic;
+use crate::trace::Question;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,6 +102,34 @@ pub(crate) enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Say of single packets, step by step, why they went where they went or were dropped
+    #[command(
+        after_help = "Examples:\n  culvert trace --tunnel acme-1 --count 3\n  culvert trace --reason no_tunnel\n  \
+        culvert trace --config colo.toml --in backhaul=in.pcap --dropped\n\n\
+        Without --config the next packets of the running daemon are told, with it those of capture files. Workers copy \
+        packets while a trace waits, which costs them time: a port or an address keeps that small."
+    )]
+    Trace {
+        #[command(flatten)]
+        question: Question,
+        /// Explain by this file, and packets of captures
+        #[arg(long, value_name = "FILE", requires = "captures")]
+        config: Option<PathBuf>,
+        /// A capture (pcap or pcapng) and the port that receives it; for several ports several times
+        #[arg(long = "in", value_name = "PORT=FILE", requires = "config", value_parser = capture)]
+        captures: Vec<(String, PathBuf)>,
+        /// End after so many packets
+        #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = count)]
+        count: usize,
+        /// End after so many seconds
+        #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, conflicts_with = "config")]
+        within: Duration,
+        /// Print each packet as a line of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Run capture files through the forwarding code, without root, hugepages or devices
     #[command(
         after_help = "Example:\n  culvert replay --config colo.toml --in backhaul=in.pcap --out out/\n\n\
@@ -134,6 +163,11 @@ fn capture(text: &str) -> Result<(String, PathBuf), String> {
         }
         _ => Err(format!("expected PORT=FILE, found \"{text}\"")),
     }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+    count.ok_or_else(|| format!("expected a number from 1 to 1000000, found \"{text}\""))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

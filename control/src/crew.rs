@@ -5,6 +5,7 @@ use forwarder::dpdk::{Eal, Port};
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
 use forwarder::table::Generation;
+use forwarder::tap::Tap;
 use forwarder::worker::{Idle, Worker, WorkerError, WorkerSetup};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +61,7 @@ impl Crew {
         eal: &Eal,
         ports: &mut [Port],
         publisher: &mut Publisher<Generation>,
-        latency: LatencyRecorder,
+        (latency, tap): (LatencyRecorder, Tap),
         (workers, idle): (usize, Idle),
     ) -> Result<(), CrewError> {
         let index = self.members.len();
@@ -80,6 +81,7 @@ impl Crew {
             counters: counters.clone(),
             load: load.clone(),
             latency,
+            tap,
             idle,
             stop: self.stop.clone(),
         })?;

@@ -7,6 +7,7 @@ use crate::report::counters;
 use crate::report::inventory;
 use crate::report::latency::Latency;
 use crate::run::log;
+use crate::trace::Live;
 use forwarder::dpdk::{Eal, Port};
 use forwarder::publish::Publisher;
 use forwarder::table::{Generation, Mac, Spec};
@@ -18,6 +19,7 @@ pub(crate) struct Daemon {
     pub(crate) crew: Crew,
     pub(crate) publisher: Publisher<Generation>,
     pub(crate) latency: Latency,
+    pub(crate) trace: Live,
     pub(crate) ports: Vec<Port>,
     pub(crate) _eal: Eal,
     /// The configuration that runs.
@@ -41,6 +43,16 @@ impl Daemon {
             }
             Ok(Request::Plan { file }) => self.answer_plan(file),
             Ok(Request::Reload { file }) => self.answer_reload(file),
+            Ok(Request::TraceStart { question }) => {
+                reply(self.trace.start(&question, &self.config, &self.spec))
+            }
+            Ok(Request::TraceNext { id }) => {
+                reply(self.trace.next(id, &self.config, &self.spec, self.publisher.current()))
+            }
+            Ok(Request::TraceStop { id }) => {
+                self.trace.end(id);
+                success(json!({}))
+            }
             Err(error) => failure(&format!("not a request that this culvert knows: {error}"), json!([])),
         };
         answer.to_string().into_bytes()
@@ -50,6 +62,7 @@ impl Daemon {
     pub(crate) fn tick(&mut self) {
         self.latency.tick();
         self.crew.tick();
+        self.trace.tick();
         // Frees tables that no worker uses any more.
         self.publisher.settled();
     }
@@ -84,4 +97,8 @@ impl Daemon {
             }),
         }
     }
+}
+
+fn reply(result: Result<Value, String>) -> Value {
+    result.map_or_else(|message| failure(&message, json!([])), success)
 }

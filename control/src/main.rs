@@ -2,7 +2,8 @@
 //!
 //! A command line ([`args`]) names one of a few commands. [`config`] reads the file that all of them are about and gives
 //! the values from which the forwarder compiles its tables; [`diagnostic`] is how its findings read. [`check`] stops
-//! there. [`explain`] says what the tables hold for each tunnel, and why; [`replay`] sends captures through them;
+//! there. [`explain`] says what the tables hold for each tunnel, and why; [`replay`] sends captures through them, and
+//! [`trace`] tells of single packets why they went where they went;
 //! [`mod@run`] lets worker cores do so with what arrives, while the control thread is the [`daemon`], which answers on a
 //! [`socket`] and takes a new file by [`reload`]. [`show`] and [`client`] are the other end of that socket; what goes over
 //! it is in [`protocol`].
@@ -18,6 +19,7 @@ mod check;
 mod report;
 mod explain;
 mod replay;
+mod trace;
 mod protocol;
 mod client;
 mod show;
@@ -58,6 +60,13 @@ fn main() -> ExitCode {
         }
         Command::Reload { file, json, daemon } => show::reload(&daemon.socket, file.as_deref(), json),
         Command::Plan { file, json, daemon } => show::plan(&daemon.socket, &file, json),
+        Command::Trace { question, config, captures, count, within, json, daemon } => {
+            let extent = trace::Extent { count, within, as_json: json };
+            match config {
+                Some(config) => trace::captures(&config, &captures, &question, extent),
+                None => trace::follow(&daemon.socket, question, extent),
+            }
+        }
         Command::Replay { config, captures, out } => replay::command(&config, &captures, &out),
     }
 }

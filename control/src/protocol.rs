@@ -1,5 +1,6 @@
 //! What the commands ask the daemon over its socket: one line of JSON asked, one answered, connection closed.
 
+use crate::trace::Question;
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "dpdk")]
 use serde_json::{Value, json};
@@ -29,6 +30,21 @@ pub(crate) enum Request {
     Reload {
         /// An absolute path.
         file: Option<PathBuf>,
+    },
+    /// Begin to trace packets.
+    TraceStart {
+        /// Which.
+        question: Question,
+    },
+    /// The packets of a trace that came since the last time.
+    TraceNext {
+        /// Which trace.
+        id: u64,
+    },
+    /// End a trace.
+    TraceStop {
+        /// Which trace.
+        id: u64,
     },
 }
 

@@ -142,6 +142,7 @@ impl Daemon {
         self.latency.refresh();
         self.publisher.publish(Generation { number, tables, stats })?;
         (self.config, self.spec, self.slots) = (next, spec, slots);
+        self.trace.tables_changed();
         self.await_acknowledgement(number)?;
         Ok(Reloaded { number, plan, warnings })
     }

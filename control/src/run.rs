@@ -12,10 +12,12 @@ use crate::report::latency::Latency;
 use crate::report::say;
 use crate::signals::Signals;
 use crate::socket::{Socket, SocketError};
+use crate::trace::Live;
 use forwarder::dpdk::{self, DpdkError, Eal, EalOptions, Port, PortOptions, RxQueues};
 use forwarder::publish::Publisher;
 use forwarder::stats::{TunnelStats, latency_exchange};
 use forwarder::table::{Generation, Mac};
+use forwarder::tap::tap;
 use forwarder::worker;
 use sd_notify::NotifyState;
 use std::io;
@@ -138,15 +140,18 @@ fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> 
     let mut latency = Latency::new(crate::reload::latency_slots(&spec, slots.count()));
     let mut publisher = Publisher::new(Generation { number: 1, tables, stats });
     let mut crew = Crew::default();
+    let mut trace = Live::default();
     for core in &system.worker_cores {
         let (recorder, collector) = latency_exchange(latency.empty_set());
         latency.add(*core, collector);
+        let (tap, control) = tap();
+        trace.add(control);
         crew.start(
             *core,
             &eal,
             &mut ports,
             &mut publisher,
-            recorder,
+            (recorder, tap),
             (system.worker_cores.len(), idle(system.idle)),
         )?;
         log(format_args!("worker on core {core}"));
@@ -163,7 +168,7 @@ fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> 
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(Some(Daemon { crew, publisher, latency, ports, _eal: eal, config, spec, slots, macs }))
+    Ok(Some(Daemon { crew, publisher, latency, trace, ports, _eal: eal, config, spec, slots, macs }))
 }
 
 fn serve(daemon: &mut Daemon, socket: &mut Socket, signals: &Signals) -> Result<(), RunError> {

@@ -710,3 +710,67 @@ fn a_tunnel_has_a_histogram_only_where_it_is_asked_for() {
     });
     assert!(!scopes.iter().any(|scope| scope.starts_with("tunnel:without")), "{scopes:?}");
 }
+
+/// Packets without end: every other one has no route, the others go into the tunnel "acme".
+fn endless() -> Option<Daemon> {
+    let folder = tempfile::tempdir().unwrap();
+    let packets: Vec<_> = [[10, 7, 0, 1], [10, 99, 0, 1]]
+        .map(|destination| {
+            let mut frame = udp_frame(1, [192, 0, 2, 9], destination, 1);
+            frame[..6].copy_from_slice(&PCAP_MAC);
+            (0, frame)
+        })
+        .to_vec();
+    write(folder.path(), "in.pcap", pcap(Style::USUAL, 1, &packets));
+    let quiet = QUIET.replace("net_ring0", "net_pcap0,rx_pcap=in.pcap,infinite_rx=1");
+    Daemon::start_in(folder, &format!("{quiet}{}", tunnel("acme", "198.51.100.7", "10.7.0.0/16")))
+}
+
+/// What `culvert trace --json` with these arguments prints.
+fn traced(daemon: &Daemon, arguments: &[&str]) -> Vec<Value> {
+    let output = daemon.ask(&[&["trace", "--json"], arguments].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
+    let Some(daemon) = endless() else { return };
+    let dropped = traced(&daemon, &["--reason", "no_route", "--count", "3"]);
+    assert_eq!(dropped.len(), 3);
+    for (packet, number) in dropped.iter().zip(1..) {
+        assert_eq!((&packet["packet"], &packet["port"]), (&json!(number), &json!("lan")));
+        let end = packet["steps"].as_array().unwrap().last().unwrap();
+        assert!(end["text"].as_str().unwrap().contains("holds 10.99.0.1 is missing"), "{packet}");
+    }
+    let sent = traced(&daemon, &["--tunnel", "acme", "--address", "10.7.0.1", "--count", "2"]);
+    assert_eq!(sent.len(), 2);
+    assert!(
+        sent.iter().all(|packet| packet["verdict"] == "transmitted" && packet["tunnels"] == json!(["acme"]))
+    );
+    // A port that receives nothing: the wait ends by itself, and says so.
+    let output = daemon.ask(&["trace", "--interface", "wan", "--within", "0.3"]);
+    assert!(output.status.success() && stderr(&output).contains("no such packet within 0.3 s"), "{output:?}");
+    let output = daemon.ask(&["trace", "--tunnel", "akme"]);
+    assert!(stderr(&output).contains("the nearest is \"acme\""), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn one_trace_runs_at_a_time_and_ends_with_its_client_or_the_tables() {
+    let Some(daemon) = endless() else { return };
+    let start = || daemon.send(b"{\"command\":\"trace_start\",\"question\":{}}\n");
+    let next = |id: &Value| daemon.send(format!("{{\"command\":\"trace_next\",\"id\":{id}}}\n").as_bytes());
+    let first = start()["ok"]["id"].clone();
+    assert!(error(&start()).contains("another trace runs"));
+    until("packets", || (!next(&first)["ok"].as_array().unwrap().is_empty()).then_some(()));
+    // A reload gives names other numbers.
+    assert!(daemon.reload().status.success());
+    assert!(error(&next(&first)).contains("no trace"));
+    let second = start()["ok"]["id"].clone();
+    assert_ne!(first, second);
+    // Nobody asks for it: after a while another may begin.
+    until("the trace to be forgotten", || start()["ok"]["id"].as_u64());
+    assert!(error(&next(&second)).contains("no trace"));
+}

@@ -15,6 +15,7 @@ use crate::icmp_error::{IcmpRates, Limiter};
 use crate::originate::Originated;
 use crate::stats::{Trail, TunnelStats};
 use crate::table::{InterfaceId, MAX_IMAGE, PortId, Tables};
+use crate::trace::Step;
 use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
 use journey::Journey;
@@ -44,8 +45,9 @@ pub struct Engine {
     fragment: u32,
     limiter: Limiter,
     originated: Originated,
-    spare: Vec<Vec<u8>>, // buffers for packets made here, used again
-    whole: Vec<u8>,      // a packet that is being cut
+    spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
+    whole: Vec<u8>,           // a packet that is being cut
+    steps: Option<Vec<Step>>, // where somebody listens
 }
 
 /// Who is behind the box's own addresses.
@@ -70,6 +72,7 @@ impl Engine {
             originated: Originated::default(),
             spare: Vec::new(),
             whole: Vec::new(),
+            steps: None,
         }
     }
 
@@ -125,6 +128,16 @@ impl Engine {
 
     fn reuse(&mut self, buffer: Vec<u8>) {
         self.spare.push(buffer);
+    }
+
+    /// Has the packets that come tell their steps.
+    pub(crate) fn listen(&mut self) {
+        self.steps = Some(Vec::new());
+    }
+
+    /// The steps told since [`listen`](Self::listen).
+    pub(crate) fn heard(&mut self) -> Vec<Step> {
+        self.steps.take().unwrap_or_default()
     }
 
     fn next_identification(&mut self) -> u16 {

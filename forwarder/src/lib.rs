@@ -20,11 +20,13 @@ pub mod tunnel;
 pub mod table;
 pub mod verdict;
 pub mod forward;
+pub mod trace;
 pub mod scope;
 pub mod originate;
 pub mod echo;
 pub mod icmp_error;
 pub mod fragment;
+pub mod tap;
 pub mod publish;
 pub mod stats;
 #[cfg(feature = "dpdk")]

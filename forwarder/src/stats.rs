@@ -178,6 +178,11 @@ impl Trail {
         self.into.first().or(self.out_of.last()).copied()
     }
 
+    /// Every tunnel that the packet crossed.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.out_of.iter().chain(&self.into).copied()
+    }
+
     /// Whether the packet crossed no tunnel.
     #[inline]
     pub fn is_transit(&self) -> bool {

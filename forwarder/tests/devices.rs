@@ -13,6 +13,7 @@ use forwarder::dpdk::{
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencySet, TunnelStats, WorkerCounters, WorkerLoad, latency_exchange};
 use forwarder::table::{Encap, Generation, InterfaceId, PortId, RouteTarget, Spec, Tables, TunnelId};
+use forwarder::tap::tap;
 use forwarder::verdict::DropReason;
 use forwarder::worker::{Idle, Stopped, Worker, WorkerSetup};
 use std::fs;
@@ -377,6 +378,7 @@ impl Bench {
             counters: self.counters[index].clone(),
             load: self.loads[index].clone(),
             latency,
+            tap: tap().0,
             idle,
             stop: self.stop.clone(),
         };

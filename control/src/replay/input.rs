@@ -7,7 +7,7 @@
 use super::ReplayError;
 use super::capture::{Capture, Packet};
 use forwarder::table::PortId;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The packets of several files in time-stamp order; of equal stamps those of the file that was opened first come first.
@@ -31,8 +31,17 @@ enum Source {
 }
 
 impl Inputs {
+    /// The packets of `captures` (port name and file). `ports` are the configuration's, in its order.
+    pub(super) fn of(ports: &[&str], captures: &[(String, PathBuf)]) -> Result<Self, ReplayError> {
+        let mut inputs = Inputs::default();
+        for (port, path) in super::by_port(ports, captures)? {
+            inputs.open(port, path)?;
+        }
+        Ok(inputs)
+    }
+
     /// Adds the packets of the file at `path`, as received by `port`.
-    pub(super) fn open(&mut self, port: PortId, path: &Path) -> Result<(), ReplayError> {
+    fn open(&mut self, port: PortId, path: &Path) -> Result<(), ReplayError> {
         let mut survey = Survey::new(path)?;
         let source = match survey.kept.take() {
             Some(spool) => Source::Sorted(spool.sorted()),

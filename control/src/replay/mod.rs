@@ -120,10 +120,7 @@ fn replay(
     captures: &[(String, PathBuf)],
     folder: &Path,
 ) -> Result<Value, ReplayError> {
-    let mut inputs = Inputs::default();
-    for (port, path) in by_port(ports, captures)? {
-        inputs.open(port, path)?;
-    }
+    let mut inputs = Inputs::of(ports, captures)?;
     let paths: Vec<PathBuf> = captures.iter().map(|(_, path)| path.clone()).collect();
     let outputs = Outputs::create(folder, inputs.nanoseconds(), ports, spec, &paths)?;
     let mut stats = TunnelStats::default();
@@ -145,6 +142,24 @@ fn replay(
     }
     run.fates.outputs.finish()?;
     Ok(counters::summary([&run.fates.counters], spec, tables, std::slice::from_ref(&run.stats)))
+}
+
+/// Shows every packet of `captures` (port name and file), in the order of their time stamps, to `see`, until that says
+/// `false`. `ports` are the configuration's, in its order.
+pub(crate) fn each_packet(
+    ports: &[&str],
+    captures: &[(String, PathBuf)],
+    mut see: impl FnMut(PortId, Duration, &[u8]) -> bool,
+) -> Result<(), ReplayError> {
+    let mut inputs = Inputs::of(ports, captures)?;
+    let mut packet = Packet::new();
+    while let Some(port) = inputs.next_port() {
+        inputs.take(&mut packet)?;
+        if !see(port, packet.stamp(), packet.bytes()) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The captures with their ports' positions, in the order given.

@@ -7,7 +7,8 @@ use crate::frame::Frame;
 use crate::icmp_error::IcmpError;
 use crate::scope::{Scope, is_martian_source, scope};
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Interface, Port, PortId, Tables, Tunnel, TunnelId, Way};
+use crate::table::{Interface, InterfaceId, Port, PortId, Tables, Tunnel, TunnelId, Way};
+use crate::trace::{Step, Summary};
 use crate::tunnel::decap::{self, Outer};
 use crate::tunnel::encap::Image;
 use crate::tunnel::flow::FlowHash;
@@ -50,8 +51,18 @@ impl From<DropReason> for Stop {
 /// The way out of the box that was chosen for a packet.
 #[derive(Clone, Copy)]
 pub(super) enum Exit<'a> {
-    Link { interface: &'a Interface, image: &'a Image },
+    Link { id: InterfaceId, interface: &'a Interface, image: &'a Image },
     Tunnel { id: TunnelId, tunnel: &'a Tunnel, image: &'a Image, flow: FlowHash },
+}
+
+impl Exit<'_> {
+    /// What is crossed first on this way.
+    fn crossed(self) -> Ingress {
+        match self {
+            Exit::Link { id, .. } => Ingress::Interface(id),
+            Exit::Tunnel { id, .. } => Ingress::Tunnel(id),
+        }
+    }
 }
 
 /// An IP packet inside a frame: where it begins, and what it is.
@@ -72,10 +83,19 @@ impl<'a> Journey<'a> {
     pub(super) fn run(&mut self, from: &Port, frame: &mut Frame<'_>) -> Result<Verdict, Stop> {
         let arrival = arrive(from, frame.bytes())?;
         self.ingress = Ingress::Interface(arrival.interface);
+        self.tell(|| Step::Arrived(arrival.interface));
         let Some(position) = arrival.packet else { return Ok(self.to_host(frame, 0)?) };
         match self.open(frame, position, arrival.is_group)? {
             Opened::Forward(position) => self.forward(frame, position),
             Opened::Host(position) => self.for_the_box(frame, position),
+        }
+    }
+
+    /// Tells of a step where somebody listens.
+    #[inline]
+    pub(super) fn tell(&mut self, step: impl FnOnce() -> Step) {
+        if let Some(steps) = &mut self.engine.steps {
+            steps.push(step());
         }
     }
 
@@ -126,6 +146,7 @@ impl<'a> Journey<'a> {
             let packet = tail(frame.bytes(), at.offset);
             let ip = Ip::check(packet, at.version)?;
             let packet = packet.get(..ip.total_len()).ok_or(DropReason::Truncated)?;
+            self.tell(|| Step::Header(Summary::of(ip, packet)));
             let destination = ip.destination();
             let end = at.offset + packet.len();
             let scope = scope(destination);
@@ -145,6 +166,7 @@ impl<'a> Journey<'a> {
                 frame.truncate(end);
                 return Ok(Opened::Forward(at));
             };
+            self.tell(|| Step::Own(destination));
             let Some(capsule) = decap::recognise(local, ip, packet)? else {
                 if layer > 0 {
                     frame.truncate(end);
@@ -154,6 +176,11 @@ impl<'a> Journey<'a> {
             if layer == MAX_LAYERS {
                 return Err(DropReason::TooManyLayers);
             }
+            self.tell(|| Step::Recognised {
+                local: destination,
+                sender: ip.source(),
+                selector: capsule.selector,
+            });
             let id = self.tables.endpoint(destination, ip.source(), capsule.selector);
             let id = id.ok_or(DropReason::NoTunnel)?;
             let tunnel = self.tables.tunnel(id).ok_or(DropReason::NoTunnel)?;
@@ -167,6 +194,7 @@ impl<'a> Journey<'a> {
                 counters.rx_bytes.add(len as u64);
             }
             self.trail.left(tunnel.slot);
+            self.tell(|| Step::Decapsulated(id));
             at = Position { offset: at.offset + capsule.inner, version: capsule.version };
             self.ingress = Ingress::Tunnel(id);
             let inner = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
@@ -198,19 +226,27 @@ impl<'a> Journey<'a> {
             return Err(Stop { reason: DropReason::Ttl, error: Some(IcmpError::TimeExceeded) });
         }
         let exit = self.exit(destination, || FlowHash::of(ip, packet))?;
-        let (limit, clamps, into) = match exit {
-            Exit::Link { interface, .. } => (interface.mtu, &interface.clamps_out, None),
-            Exit::Tunnel { id, tunnel, .. } => (tunnel.mtu, &tunnel.clamps_out, Some(id)),
+        let ttl = ip.ttl();
+        let (limit, clamps) = match exit {
+            Exit::Link { interface, .. } => (interface.mtu, &interface.clamps_out),
+            Exit::Tunnel { tunnel, .. } => (tunnel.mtu, &tunnel.clamps_out),
         };
-        let cut = if len > limit { Some(rare::cut(ip, exit, len, limit)?) } else { None };
+        let cut = match len > limit {
+            true => {
+                self.tell(|| Step::Oversize { len, limit, by: exit.crossed() });
+                Some(rare::cut(ip, exit, len, limit)?)
+            }
+            false => None,
+        };
         let syn = mss::syn_offset(ip, packet);
         let mut inherited = Inherited::new(ip);
         if !self.is_made {
             inherited = inherited.one_hop_later();
             lower_ttl(frame, at.version)?;
+            self.tell(|| Step::TtlLowered(ttl));
         }
         if let Some(syn) = syn {
-            let leaving = (clamps.limit(source, destination), into);
+            let leaving = (clamps.limit(source, destination), exit.crossed());
             self.clamp(frame, syn, (source, destination), leaving);
         }
         match cut {
@@ -231,11 +267,13 @@ impl<'a> Journey<'a> {
         {
             return self.tunnel_exit(id, flow());
         }
-        match tables.route(destination).and_then(|ways| ways.pick(&flow)).ok_or(Stop::NO_ROUTE)? {
+        let way = tables.route(destination).and_then(|ways| ways.pick(&flow));
+        self.tell(|| Step::Routed { destination, way: way.map(Way::taken) });
+        match way.ok_or(Stop::NO_ROUTE)? {
             Way::Unresolved(_) => Err(DropReason::NeighborUnknown.into()),
-            Way::Neighbor(interface, image) => {
-                let interface = tables.interface(*interface).ok_or(Stop::NO_ROUTE)?;
-                Ok(Exit::Link { interface, image })
+            Way::Neighbor(id, image) => {
+                let interface = tables.interface(*id).ok_or(Stop::NO_ROUTE)?;
+                Ok(Exit::Link { id: *id, interface, image })
             }
             Way::Tunnel(id) => self.tunnel_exit(*id, flow()),
         }
@@ -264,38 +302,38 @@ impl<'a> Journey<'a> {
         Ok(match exit {
             Exit::Link { image, .. } => image.put(frame)?,
             Exit::Tunnel { image, flow, .. } => {
+                if let Some(steps) = &mut self.engine.steps {
+                    steps.extend(image.slots().map(Step::Encapsulated));
+                }
                 let identification = &mut self.engine.identification;
                 image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)?
             }
         })
     }
 
-    /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and the
-    /// tunnel that it is of. It counts for the tunnel whose limit was the one applied.
+    /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and whose
+    /// it is. It counts for the tunnel whose limit was the one applied.
     #[cold]
     fn clamp(
-        &self,
+        &mut self,
         frame: &mut Frame<'_>,
         syn: usize,
         (source, destination): (IpAddr, IpAddr),
-        leaving: (Option<u16>, Option<TunnelId>),
+        leaving: (Option<u16>, Ingress),
     ) {
-        let arriving = match self.ingress {
-            Ingress::Interface(id) => {
-                let clamps = self.tables.interface(id).map(|interface| &interface.clamps_in);
-                (clamps.and_then(|clamps| clamps.limit(source, destination)), None)
-            }
-            Ingress::Tunnel(id) => {
-                let clamps = self.tables.tunnel(id).map(|tunnel| &tunnel.clamps_in);
-                (clamps.and_then(|clamps| clamps.limit(source, destination)), Some(id))
-            }
+        let clamps = match self.ingress {
+            Ingress::Interface(id) => self.tables.interface(id).map(|interface| &interface.clamps_in),
+            Ingress::Tunnel(id) => self.tables.tunnel(id).map(|tunnel| &tunnel.clamps_in),
         };
-        let limits = [arriving, leaving].into_iter().filter_map(|(limit, of)| Some((limit?, of)));
+        let arriving = (clamps.and_then(|clamps| clamps.limit(source, destination)), self.ingress);
+        let limits = [(arriving, false), (leaving, true)].into_iter();
+        let limits = limits.filter_map(|((limit, by), is_leaving)| Some((limit?, by, is_leaving)));
         // Of equal ones the first, which is the one crossed first.
-        let Some((limit, of)) = limits.min_by_key(|(limit, _)| *limit) else { return };
-        if mss::clamp(frame.bytes_mut(), syn, limit)
-            && let Some(tunnel) = of.and_then(|id| self.tables.tunnel(id))
-            && let Some(counters) = self.stats.slot(tunnel.slot)
+        let Some((limit, by, is_leaving)) = limits.min_by_key(|(limit, ..)| *limit) else { return };
+        let Some(from) = mss::clamp(frame.bytes_mut(), syn, limit) else { return };
+        self.tell(|| Step::Clamped { from, to: limit, by, is_leaving });
+        if let Ingress::Tunnel(id) = by
+            && let Some(counters) = self.tables.tunnel(id).and_then(|tunnel| self.stats.slot(tunnel.slot))
         {
             counters.mss_clamped.add(1);
         }

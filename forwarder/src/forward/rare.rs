@@ -8,6 +8,7 @@ use crate::frame::Frame;
 use crate::icmp_error::{self, IcmpError};
 use crate::scope::{is_martian_source, is_unicast};
 use crate::table::MAX_IMAGE;
+use crate::trace::{Step, Summary, Telling};
 use crate::tunnel::decap::Local;
 use crate::tunnel::layer::Inherited;
 use crate::verdict::{DropReason, Ingress, Verdict};
@@ -79,13 +80,20 @@ impl Journey<'_> {
     #[cold]
     pub(super) fn complain(&mut self, packet: &[u8], ip: Ip<'_>, ingress: Ingress, error: IcmpError) {
         let (version, to) = (ip.version(), ip.source());
-        let is_own = self.tables.local(to).is_some();
-        if self.is_made || is_own || !icmp_error::is_due(ip, packet) {
-            return;
-        }
-        let Some(source) = self.tables.speaker(ingress, version) else { return };
+        let is_own = self.is_made || self.tables.local(to).is_some();
+        let speaker = self.tables.speaker(ingress, version);
         let rates = self.engine.share(self.tables.icmp());
-        if !self.engine.limiter.admits(to, rates, self.engine.now) {
+        let mut tell =
+            |what| self.engine.steps.iter_mut().for_each(|steps| steps.push(Step::Told { to, error, what }));
+        let source = match speaker {
+            _ if is_own => return tell(Telling::AboutOwn),
+            _ if !icmp_error::is_due(ip, packet) => return tell(Telling::NotDue),
+            None => return tell(Telling::NoSpeaker),
+            Some(source) => source,
+        };
+        let admits = self.engine.limiter.admits(to, rates, self.engine.now);
+        self.tell(|| Step::Told { to, error, what: if admits { Telling::Sent } else { Telling::Limited } });
+        if !admits {
             return;
         }
         let mut message = self.engine.blank();
@@ -100,6 +108,9 @@ impl Journey<'_> {
         let position = self.engine.originated.len();
         let mut frame = Frame::new(&mut buffer, MAX_IMAGE, len);
         let at = Position { offset: 0, version };
+        if let Ok(ip) = Ip::new(frame.bytes(), version) {
+            self.tell(|| Step::Made(Summary::of(ip, frame.bytes())));
+        }
         let mut journey = self.for_a_made_packet();
         let verdict = match journey.forward(&mut frame, at) {
             Ok(verdict) => verdict,
@@ -132,6 +143,7 @@ impl Journey<'_> {
         whole.extend_from_slice(frame.bytes());
         let (link, packet) = whole.split_at_checked(front).unwrap_or_default();
         let pieces = self.pieces(packet, cut);
+        self.tell(|| Step::Cut { pieces: pieces.len(), is_inner: matches!(cut, Cut::Inner(_)) });
         let trail = self.trail.clone();
         let mut verdict = Err(Stop::from(DropReason::TooBig));
         for (index, piece) in pieces.iter().enumerate() {

@@ -14,6 +14,7 @@ pub use spec::*;
 use crate::frame::HEADROOM;
 use crate::icmp_error::IcmpRates;
 use crate::stats::TunnelStats;
+use crate::trace::Taken;
 use crate::tunnel::decap::{Decap, Local, Selector};
 use crate::tunnel::encap::Image;
 use crate::tunnel::flow::{FlowHash, mix};
@@ -115,6 +116,20 @@ pub enum Way {
     Unresolved(InterfaceId),
     /// Into a tunnel.
     Tunnel(TunnelId),
+}
+
+impl Way {
+    /// The way in short.
+    pub(crate) fn taken(&self) -> Taken {
+        match self {
+            Way::Neighbor(interface, image) => {
+                let mac = image.bytes().first_chunk().copied().unwrap_or_default();
+                Taken::Neighbor(*interface, Mac(mac))
+            }
+            Way::Unresolved(interface) => Taken::Unresolved(*interface),
+            Way::Tunnel(id) => Taken::Tunnel(*id),
+        }
+    }
 }
 
 /// Alternatives with shares; most often a single one.

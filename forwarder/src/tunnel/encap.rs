@@ -111,6 +111,11 @@ impl Image {
         self.port
     }
 
+    /// The slots of its tunnels, innermost first.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.layers.iter().map(|layer| layer.slot)
+    }
+
     /// Where its headers stand, outermost first. For reports: it allocates.
     pub fn parts(&self) -> Vec<Part> {
         let link = self.link_len;

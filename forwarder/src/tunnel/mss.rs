@@ -31,15 +31,15 @@ pub fn syn_offset(ip: Ip<'_>, packet: &[u8]) -> Option<usize> {
     (header.flags() & tcp::SYN != 0).then_some(upper.offset)
 }
 
-/// Lowers the MSS option of the TCP header at `offset` to `limit`. Returns whether anything changed.
-pub fn clamp(packet: &mut [u8], offset: usize, limit: u16) -> bool {
-    let Ok(header) = Tcp::new(tail(packet, offset)) else { return false };
+/// Lowers the MSS option of the TCP header at `offset` to `limit`. Returns what it said before, where that changed.
+pub fn clamp(packet: &mut [u8], offset: usize, limit: u16) -> Option<u16> {
+    let header = Tcp::new(tail(packet, offset)).ok()?;
     let (len, mut sum) = (header.header_len(), header.checksum());
-    let mut changed = false;
+    let mut changed = None;
     let mut at = Tcp::LEN;
     // Where the header says that it is longer than the packet, nothing in it can be trusted.
-    let Some(segment) = packet.get_mut(offset..) else { return false };
-    let Some(options_end) = segment.get(..len).map(<[u8]>::len) else { return false };
+    let segment = packet.get_mut(offset..)?;
+    let options_end = segment.get(..len).map(<[u8]>::len)?;
     while at < options_end {
         let (kind, length) = match segment.get(at..options_end) {
             Some([END_OF_OPTIONS, ..]) => break,
@@ -60,12 +60,12 @@ pub fn clamp(packet: &mut [u8], offset: usize, limit: u16) -> bool {
                 let (old, new) = (*value, limit.to_be_bytes());
                 *value = new;
                 sum = update_at(sum, at, old, new);
-                changed = true;
+                changed.get_or_insert(u16::from_be_bytes(old));
             }
         }
         at = end;
     }
-    if let (true, Ok(field)) = (changed, at_mut::<2>(segment, tcp::CHECKSUM)) {
+    if let (Some(_), Ok(field)) = (changed, at_mut::<2>(segment, tcp::CHECKSUM)) {
         *field = sum;
     }
     changed
@@ -175,7 +175,7 @@ mod tests {
         for padding in 0..4 {
             let nops = vec![1; padding];
             let mut packet = segment(&[nops.as_slice(), &option(1460), &[4, 2]].concat(), b"odd");
-            assert!(clamp(&mut packet, 0, 1332));
+            assert!(clamp(&mut packet, 0, 1332).is_some());
             assert_eq!(packet, segment(&[nops.as_slice(), &option(1332), &[4, 2]].concat(), b"odd"));
         }
     }
@@ -185,7 +185,7 @@ mod tests {
         for mss in [0, 536, 1331, 1332] {
             let mut packet = segment(&option(mss), b"");
             let before = packet.clone();
-            assert!(!clamp(&mut packet, 0, 1332));
+            assert_eq!(clamp(&mut packet, 0, 1332), None);
             assert_eq!(packet, before);
         }
     }
@@ -217,10 +217,10 @@ mod tests {
         let mut packet = segment(&option(1460), b"");
         packet[12] = 0xf0;
         let before = packet.clone();
-        assert!(!clamp(&mut packet, 0, 1332));
+        assert_eq!(clamp(&mut packet, 0, 1332), None);
         assert_eq!(packet, before);
         let mut short = packet[..19].to_vec();
-        assert!(!clamp(&mut short, 0, 1332));
+        assert_eq!(clamp(&mut short, 0, 1332), None);
     }
 
     /// The options as a reader of RFC 9293 §3.2 would list them, written without looking at [`clamp`].
@@ -260,7 +260,7 @@ mod tests {
             options.resize(options.len().next_multiple_of(4), 0);
             let mut packet = segment(&options, b"data");
             let before = packet.clone();
-            let changed = clamp(&mut packet, 0, limit);
+            let changed = clamp(&mut packet, 0, limit).is_some();
             let wanted = expected(&options, limit);
             prop_assert_eq!(&packet[20..20 + options.len()], wanted.as_slice());
             prop_assert_eq!(changed, packet != before);

@@ -10,6 +10,7 @@ use crate::dpdk::{Eal, Queues, RxQueue, TxBuffer};
 use crate::publish::Subscriber;
 use crate::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
+use crate::tap::Tap;
 use poller::Poller;
 use std::any::Any;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct WorkerSetup {
     pub load: Arc<WorkerLoad>,
     /// Histograms.
     pub latency: LatencyRecorder,
+    /// Copies of packets for who wants to see them.
+    pub tap: Tap,
     /// What it does while no packets come.
     pub idle: Idle,
     /// Set by the control thread: stop taking packets, send what is in hand, and end.

@@ -9,6 +9,7 @@ use crate::originate::OriginatedPacket;
 use crate::publish::Subscriber;
 use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
+use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(super) struct Poller {
     counters: Arc<WorkerCounters>,
     load: Arc<WorkerLoad>,
     latency: LatencyRecorder,
+    tap: Tap,
     clock: Clock,
     idle: Idle,
     stop: Arc<AtomicBool>,
@@ -72,6 +74,7 @@ impl Poller {
             counters: setup.counters,
             load: setup.load,
             latency: setup.latency,
+            tap: setup.tap,
             clock: Clock::new(setup.eal.tsc_hz()),
             idle: setup.idle,
             stop: setup.stop,
@@ -123,6 +126,7 @@ impl Poller {
             idle_rounds = if found == 0 { idle_rounds.saturating_add(1) } else { 0 };
             if changed || found == 0 || rounds.is_multiple_of(ROUNDS_PER_EXCHANGE) {
                 self.latency.exchange();
+                self.tap.refresh();
             }
             if found == 0 {
                 self.rest(idle_rounds);
@@ -160,9 +164,11 @@ impl Poller {
         self.outcomes.clear();
         let mut frames = self.burst.frames();
         let arrival = (*port, self.clock.nanoseconds(received_at));
+        self.tap.before(*port, &frames);
         self.engine.forward_burst(&generation.tables, stats, arrival, &mut frames, &mut self.outcomes);
         let extents: Extents = frames.iter().map(Frame::extent).collect();
         drop(frames);
+        self.tap.after(*port, arrival.1, generation.number, &self.outcomes);
 
         let counters = &*self.counters;
         counters.received.add(whole + chained);

@@ -1,0 +1,133 @@
+//! Traces of a running daemon: one at a time, of all workers, which ends when nobody asks for it any more.
+
+use super::counters_for;
+use super::filter::{Filter, Question};
+use super::narrate::Narrator;
+use crate::config::Config;
+use forwarder::forward::{Engine, Host};
+use forwarder::stats::TunnelStats;
+use forwarder::table::{Generation, Spec};
+use forwarder::tap::TapControl;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// A trace that nobody asked for in this time has been left alone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// The trace that runs, and the taps of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    taps: Vec<TapControl>,
+    running: Option<Running>,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    filter: Filter,
+    engine: Engine,
+    stats: TunnelStats,
+    number: u64,
+    until: Instant,
+}
+
+impl Live {
+    /// Adds the tap of one more worker.
+    pub(crate) fn add(&mut self, tap: TapControl) {
+        self.taps.push(tap);
+    }
+
+    /// Sets the taps. `Err`: why not.
+    pub(crate) fn start(
+        &mut self,
+        question: &Question,
+        config: &Config,
+        spec: &Spec,
+    ) -> Result<Value, String> {
+        self.tick();
+        if self.running.is_some() {
+            return Err("another trace runs (expected one at a time): wait until it has ended".to_owned());
+        }
+        let filter = Filter::new(question, config, spec)?;
+        // What an earlier trace left.
+        self.taps.iter().for_each(|tap| tap.seen().for_each(drop));
+        if !self.taps.iter().all(|tap| tap.set(Some(filter.wanted()))) {
+            self.stop();
+            return Err(
+                "a worker does not take the order to trace: is it stalled? (see `culvert show workers`)"
+                    .to_owned(),
+            );
+        }
+        self.last_id += 1;
+        self.running = Some(Running {
+            id: self.last_id,
+            filter,
+            // No kernel is attached to a worker.
+            engine: Engine::new(Host::Absent, 1),
+            stats: counters_for(spec),
+            number: 0,
+            until: Instant::now() + FORGOTTEN_AFTER,
+        });
+        Ok(json!({ "id": self.last_id }))
+    }
+
+    /// The packets that were seen since the last call, explained. `Err`: no such trace.
+    pub(crate) fn next(
+        &mut self,
+        id: u64,
+        config: &Config,
+        spec: &Spec,
+        generation: &Generation,
+    ) -> Result<Value, String> {
+        let Some(running) = self.running.as_mut().filter(|running| running.id == id) else {
+            return Err(format!(
+                "no trace {id} runs: one that is not asked for within {} s ends",
+                FORGOTTEN_AFTER.as_secs()
+            ));
+        };
+        running.until = Instant::now() + FORGOTTEN_AFTER;
+        let narrator = Narrator::new(config, spec, &generation.tables);
+        let mut packets = Vec::new();
+        for tapped in self.taps.iter().flat_map(TapControl::seen) {
+            // Other tables decided, of which nothing is left to explain it by.
+            if tapped.generation != generation.number {
+                continue;
+            }
+            let arrival = (tapped.port, tapped.at);
+            let told = narrator.tell(&mut running.engine, &running.stats, arrival, &tapped.bytes);
+            if let Some(told) = told.filter(|told| running.filter.fits(told)) {
+                running.number += 1;
+                packets.push(told.json(running.number, Duration::from_nanos(tapped.at)));
+            }
+        }
+        Ok(Value::Array(packets))
+    }
+
+    /// Ends a trace, if it still runs.
+    pub(crate) fn end(&mut self, id: u64) {
+        if self.running.as_ref().is_some_and(|running| running.id == id) {
+            self.stop();
+        }
+    }
+
+    /// After a reload: what was asked for by name has other numbers, or is gone.
+    pub(crate) fn tables_changed(&mut self) {
+        self.stop();
+    }
+
+    /// Ends a trace that was left alone.
+    pub(crate) fn tick(&mut self) {
+        if self.running.as_ref().is_some_and(|running| Instant::now() > running.until) {
+            self.stop();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.running = None;
+        for tap in &self.taps {
+            // A worker that does not take it is stalled, and ends with the process.
+            tap.set(None);
+        }
+    }
+}
