@@ -1,6 +1,16 @@
 //! How far addresses reach: which are forwarded, which belong to one link, and which can never stand in a packet.
 
-use std::net::IpAddr;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Prefixes in which no host has its address: unspecified, loopback, multicast and reserved ones (RFC 6890, RFC 4291 §2.4).
+const WITHOUT_HOSTS: [IpNet; 5] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 127)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
 
 /// How far a destination reaches (RFC 6890, RFC 4291 §2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +47,11 @@ pub fn scope(destination: IpAddr) -> Scope {
 /// Whether an address is that of one host.
 pub fn is_unicast(address: IpAddr) -> bool {
     matches!(scope(address), Scope::Global | Scope::LinkUnicast)
+}
+
+/// Whether some address of a prefix is that of one host.
+pub fn holds_unicast(prefix: IpNet) -> bool {
+    !WITHOUT_HOSTS.iter().any(|without| without.contains(&prefix))
 }
 
 /// Whether an address can never be a sender's beyond its own link (RFC 1812 §5.3.7, RFC 4291 §2.5 to 2.7).
@@ -78,6 +93,19 @@ mod tests {
         ];
         for (address, expected) in rows {
             assert_eq!(scope(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn prefixes_hold_hosts_unless_all_of_them_is_set_aside() {
+        for without in WITHOUT_HOSTS {
+            assert!(!holds_unicast(without), "{without}");
+            for address in [without.network(), without.broadcast()] {
+                assert!(!is_unicast(address) && !holds_unicast(IpNet::from(address)), "{address}");
+            }
+            let wider = without.supernet().unwrap();
+            assert!(holds_unicast(wider), "{wider}");
+            assert!(is_unicast(wider.network()) || is_unicast(wider.broadcast()), "{wider}");
         }
     }
 
