@@ -5,6 +5,7 @@
 
 use super::value::Value;
 use crate::diagnostic::{Diagnostic, Severity};
+use std::collections::HashSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -19,7 +20,9 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(file: &str, text: String) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        let lines = std::iter::once(0).chain(breaks).collect();
+        // Editors do not count a byte order mark as a character of the first line.
+        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let lines = std::iter::once(first).chain(breaks).collect();
         Source { file: file.to_owned(), text, lines }
     }
 
@@ -76,6 +79,7 @@ impl Finding {
 pub(super) struct Findings {
     found: Vec<Finding>,
     errors: usize,
+    aside: usize,
 }
 
 impl Findings {
@@ -130,9 +134,23 @@ impl Findings {
         self.errors
     }
 
-    /// Drops what may only seem to be missing.
-    pub(super) fn forget_absences(&mut self) {
-        self.found.retain(|finding| !finding.follows);
+    /// Reads something that routes and tunnels do not depend on: errors in it leave the rest of the file to be checked.
+    pub(super) fn aside<T>(&mut self, read: impl FnOnce(&mut Findings) -> T) -> T {
+        let before = self.errors;
+        let value = read(self);
+        self.aside += self.errors - before;
+        value
+    }
+
+    /// How many errors there are that leave routes and tunnels incomplete.
+    pub(super) fn gaps(&self) -> usize {
+        self.errors - self.aside
+    }
+
+    /// Drops what syntax errors at `places` make of the rest: what may only seem to be missing, and values that are not
+    /// there to be judged.
+    pub(super) fn forget_consequences(&mut self, places: &HashSet<usize>) {
+        self.found.retain(|finding| !finding.follows && !places.contains(&finding.at));
     }
 
     /// All findings in the order of the text.
@@ -314,6 +332,9 @@ mod tests {
         assert_eq!(source.position(5), (2, 1));
         assert_eq!(source.position(8), (3, 1));
         assert_eq!(source.position(99), (4, 1));
+        let marked = Source::new("f", "\u{feff}ab\nc".to_owned());
+        assert_eq!((marked.position(0), marked.position(3)), ((1, 1), (1, 1)));
+        assert_eq!((marked.position(4), marked.position(6)), ((1, 2), (2, 1)));
     }
 
     #[test]

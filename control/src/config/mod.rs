@@ -18,6 +18,7 @@ mod profile;
 mod read;
 mod route;
 mod slots;
+mod syntax;
 mod system;
 mod tunnel;
 mod value;

@@ -6,7 +6,7 @@ use super::names::Names;
 use super::network::on_link;
 use super::port::Ports;
 use super::route::Routes;
-use super::{Config, Places, clamp, neighbor, system, tunnel, warning};
+use super::{Config, Places, Slots, clamp, neighbor, syntax, system, tunnel, warning};
 use crate::diagnostic::{Diagnostic, Severity};
 use forwarder::table::{PortId, Spec, TunnelId};
 use toml::de::DeTable;
@@ -16,22 +16,18 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
     let mut findings = Findings::default();
     let text = source.text().to_owned();
     let (document, syntax_errors) = DeTable::parse_recoverable(&text);
-    for error in &syntax_errors {
-        findings.error(
-            error.span().map_or(0, |span| span.start),
-            format!("syntax: {}", one_line(error.message())),
-        );
-    }
     let mut root = Table::new(document.get_ref(), "the file", 0);
     let mut spec = Spec::default();
     let mut places = Places::default();
     let mut names = Names::default();
-    let system = system::read_system(&mut root, &mut findings);
-    let control = system::read_control(&mut root, &mut findings);
-    system::read_kernel(&mut root, &mut findings);
-    spec.icmp = system::read_icmp(&mut root, &mut findings);
+    let (system, control) = findings.aside(|findings| {
+        let system = system::read_system(&mut root, findings);
+        let control = system::read_control(&mut root, findings);
+        system::read_kernel(&mut root, findings);
+        spec.icmp = system::read_icmp(&mut root, findings);
+        (system, control)
+    });
 
-    let errors_before = findings.errors();
     let tables = root.tables("port", "[[port]]", &mut findings);
     let mut reader = Ports::new(&source, &mut names, &mut spec, &mut places.interfaces);
     let read_port = |(id, table)| reader.read(PortId(id), table, &mut findings);
@@ -52,7 +48,7 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
         places.tunnels.push(place);
     }
     // An address that could not be read leaves gateways on its network without one; saying so would mislead.
-    let knows_networks = findings.errors() == errors_before;
+    let knows_networks = findings.gaps() == 0;
 
     let tables = root.tables("route", "[[route]]", &mut findings);
     let reader = Routes::new(&spec, &names, knows_networks);
@@ -61,29 +57,35 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
 
     let tables = root.tables("neighbor", "[[neighbor]]", &mut findings);
     let on_link = on_link(&spec);
-    places.neighbors =
-        neighbor::read(tables, &names, &on_link, knows_networks, &mut spec, &source, &mut findings);
+    places.neighbors = findings.aside(|findings| {
+        neighbor::read(tables, &names, &on_link, knows_networks, &mut spec, &source, findings)
+    });
 
     let tables = root.tables("mss_clamp", "[[mss_clamp]]", &mut findings);
-    let clamps: Vec<_> =
-        tables.into_iter().filter_map(|table| clamp::read(table, &names, &mut findings)).collect();
+    let read_clamp = |table| findings.aside(|findings| clamp::read(table, &names, findings));
+    let clamps: Vec<_> = tables.into_iter().filter_map(read_clamp).collect();
     (spec.clamps, places.clamps) = clamps.into_iter().unzip();
 
     root.finish(&mut findings);
-    if !syntax_errors.is_empty() {
-        findings.forget_absences();
+    syntax::add(&syntax_errors, document.get_ref(), &source, &mut findings);
+    let is_good = findings.errors() == 0;
+    let is_whole = findings.gaps() == 0;
+    if is_good {
+        warning::add(&spec, &places, &source, system.worker_cores.len(), &mut findings);
     }
-    if findings.errors() > 0 {
-        return Err(findings.into_diagnostics(&source));
-    }
-    warning::add(&spec, &places, &source, system.worker_cores.len(), &mut findings);
     let refusals = findings.refusals(&source);
-    let warnings = findings.into_diagnostics(&source);
-    debug_assert!(warnings.iter().all(|finding| finding.severity == Severity::Warning));
-    Ok(Config { system, control, ports, warnings, refusals, draft: spec, source, places })
-}
-
-/// The parser's words without line breaks.
-fn one_line(message: &str) -> String {
-    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+    let mut found = findings.into_diagnostics(&source);
+    let mut config =
+        Config { system, control, ports, warnings: Vec::new(), refusals, draft: spec, source, places };
+    if is_good {
+        debug_assert!(found.iter().all(|finding| finding.severity == Severity::Warning));
+        config.warnings = found;
+        return Ok(config);
+    }
+    // What the tables are made from is there although something else is wrong: what is wrong with them is said, too.
+    if is_whole && let Err(errors) = config.compile(&config.stand_in_macs(), &mut Slots::default()) {
+        found.extend(errors);
+        found.sort_by_key(|finding| (finding.line, finding.column));
+    }
+    Err(found)
 }

@@ -41,22 +41,7 @@ pub(super) fn read(
     let remote = table.require("remote", findings).and_then(|value| read_remote(value, local, findings));
     let addresses = table.get("addresses").map(|value| read_addresses(value, findings)).unwrap_or_default();
     let gre = GreKeys::read(&mut table, encap, findings);
-    let ttl = table.get("ttl").and_then(|value| read_ttl(value, findings)).unwrap_or(Ttl::Fixed(64));
-    let dscp = table.get("dscp").and_then(|value| read_dscp(value, findings)).unwrap_or(Dscp::Inherit);
-    let ecn = table.get("ecn").and_then(|value| value.choice(&ECN, findings)).unwrap_or(Ecn::Rfc6040);
-    let df = table.get("df").and_then(|value| value.choice(&DF, findings)).unwrap_or(Df::Set);
-    let profile = table.get("profile").and_then(|value| value.choice(&PROFILES, findings));
-    let mtu = match table.get("mtu") {
-        Some(value) => read_mtu(value, findings),
-        None => profile.map(|profile| profile.mtu),
-    };
-    let mss = match table.get("mss") {
-        Some(value) => read_mss(value, findings).unwrap_or(Mss::Auto),
-        None => profile.map_or(Mss::Auto, |profile| profile.mss),
-    };
-    let inner_source =
-        table.get("inner_source").map(|value| read_prefixes(value, findings)).unwrap_or_default();
-    let latency = table.get("latency").and_then(|value| read_latency(value, count, findings));
+    let treatment = findings.aside(|findings| Treatment::read(&mut table, count, findings));
     let mut inner_places = Vec::new();
     let udp = table.table("udp", "[tunnel.udp]", findings).and_then(|mut udp| {
         let spec = read_udp(&mut udp, encap, local, findings);
@@ -64,7 +49,7 @@ pub(super) fn read(
         spec
     });
     if let Some(health) = table.table("health", "[tunnel.health]", findings) {
-        read_health(health, findings);
+        findings.aside(|findings| read_health(health, findings));
     }
     let tunnel = TunnelSpec {
         name,
@@ -77,19 +62,61 @@ pub(super) fn read(
         checksum: gre.checksum,
         sequence: gre.sequence,
         keepalive: gre.keepalive,
-        ttl,
-        dscp,
-        ecn,
-        df,
-        mtu,
-        mss,
-        inner_source,
-        latency: latency.unwrap_or(count <= LATENCY_LIMIT),
+        ttl: treatment.ttl,
+        dscp: treatment.dscp,
+        ecn: treatment.ecn,
+        df: treatment.df,
+        mtu: treatment.mtu,
+        mss: treatment.mss,
+        inner_source: treatment.inner_source,
+        latency: treatment.latency,
         udp,
     };
     let mut place = table.finish(findings);
     inner_places.into_iter().for_each(|inner| place.join(inner));
     (tunnel, place)
+}
+
+/// How packets are treated that go in or come out, as far as it does not decide which ones these are.
+struct Treatment {
+    ttl: Ttl,
+    dscp: Dscp,
+    ecn: Ecn,
+    df: Df,
+    mtu: Option<u16>,
+    mss: Mss,
+    inner_source: Vec<IpNet>,
+    latency: bool,
+}
+
+impl Treatment {
+    fn read(table: &mut Table<'_>, count: usize, findings: &mut Findings) -> Self {
+        let ttl = table.get("ttl").and_then(|value| read_ttl(value, findings));
+        let dscp = table.get("dscp").and_then(|value| read_dscp(value, findings));
+        let ecn = table.get("ecn").and_then(|value| value.choice(&ECN, findings));
+        let df = table.get("df").and_then(|value| value.choice(&DF, findings));
+        let profile = table.get("profile").and_then(|value| value.choice(&PROFILES, findings));
+        let mtu = match table.get("mtu") {
+            Some(value) => read_mtu(value, findings),
+            None => profile.map(|profile| profile.mtu),
+        };
+        let mss = match table.get("mss") {
+            Some(value) => read_mss(value, findings).unwrap_or(Mss::Auto),
+            None => profile.map_or(Mss::Auto, |profile| profile.mss),
+        };
+        let inner_source = table.get("inner_source").map(|value| read_prefixes(value, findings));
+        let latency = table.get("latency").and_then(|value| read_latency(value, count, findings));
+        Treatment {
+            ttl: ttl.unwrap_or(Ttl::Fixed(64)),
+            dscp: dscp.unwrap_or(Dscp::Inherit),
+            ecn: ecn.unwrap_or(Ecn::Rfc6040),
+            df: df.unwrap_or(Df::Set),
+            mtu,
+            mss,
+            inner_source: inner_source.unwrap_or_default(),
+            latency: latency.unwrap_or(count <= LATENCY_LIMIT),
+        }
+    }
 }
 
 /// What only GRE has.
@@ -149,7 +176,11 @@ fn check_family(value: Value<'_>, address: IpAddr, local: Option<IpAddr>, findin
 fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings) -> Option<Remote> {
     if value.array().is_some() {
         let mut senders: Vec<IpNet> = Vec::new();
-        for item in value.full_list("addresses and prefixes", findings)? {
+        let items = value.full_list("addresses and prefixes", findings);
+        if items.is_none() {
+            findings.help_last("write remote = \"any\" where everybody may send");
+        }
+        for item in items? {
             if item.string(&mut Findings::default()) == Some("any") {
                 let message = "\"any\" inside a list (expected addresses and prefixes; found \"any\")";
                 findings.error(item.at(), message).help("write remote = \"any\" without a list");
@@ -218,23 +249,23 @@ fn read_mtu(value: Value<'_>, findings: &mut Findings) -> Option<u16> {
 }
 
 fn read_latency(value: Value<'_>, count: usize, findings: &mut Findings) -> Option<bool> {
-    match value.string(&mut Findings::default()) {
+    let is_kept = match value.string(&mut Findings::default()) {
         Some("auto") => Some(count <= LATENCY_LIMIT),
-        Some(_) => {
-            value.wrong("\"auto\", true or false", findings);
-            None
-        }
-        None => value.boolean(findings),
+        _ => value.boolean(&mut Findings::default()),
+    };
+    if is_kept.is_none() {
+        value.wrong("\"auto\", true or false", findings);
     }
+    is_kept
 }
 
 fn read_mss(value: Value<'_>, findings: &mut Findings) -> Option<Mss> {
     let Some(entries) = value.table() else {
-        if !value.is_string() {
+        let chosen = value.choice(&[("auto", Mss::Auto), ("off", Mss::Off)], &mut Findings::default());
+        if chosen.is_none() {
             value.wrong("\"auto\", \"off\" or { ipv4 = …, ipv6 = … }", findings);
-            return None;
         }
-        return value.choice(&[("auto", Mss::Auto), ("off", Mss::Off)], findings);
+        return chosen;
     };
     let mut table = Table::new(entries, "`mss`", value.at());
     let (ipv4, ipv6) = read_limits(&mut table, findings);

@@ -117,7 +117,7 @@ impl<'a> Value<'a> {
     pub(super) fn full_list(&self, what: &str, findings: &mut Findings) -> Option<Vec<Value<'a>>> {
         let items = self.list(what, findings)?;
         if items.is_empty() {
-            let message = format!("`{}` is empty (expected at least one of {what}, found [])", self.key);
+            let message = format!("`{}` is empty (expected one or more {what}, found [])", self.key);
             findings.error(self.at, message).help("leave the key out where nothing is meant");
             return None;
         }

@@ -147,7 +147,7 @@ fn tunnels() {
         ("\"2001:db8::/64\"", 10, "different families"),
         ("[\"10.0.0.1\", \"::1\"]", 23, "different families"),
         ("[\"any\"]", 11, "\"any\" inside a list"),
-        ("[]", 10, "empty"),
+        ("[]", 10, "write remote = \"any\""),
         ("[\"10.0.0.1\", \"10.0.0.1/32\"]", 23, "twice"),
         ("\"10.0.0.1/8\"", 10, "expected \"10.0.0.0/8\" or \"10.0.0.1/32\""),
         ("\"203.0.113.2\"", 10, "own `local`"),
@@ -166,6 +166,7 @@ fn tunnels() {
         ("mtu = 67", 7, "\"auto\" or a number from 68"),
         ("mtu = 1477", 7, "tunnel \"u\": mtu 1477 does not fit"),
         ("mss = 1332", 7, "\"auto\", \"off\" or {"),
+        ("mss = \"Auto\"", 7, "\"auto\", \"off\" or {"),
         ("mss = {}", 7, "at least one of `ipv4` and `ipv6`"),
         ("mss = { ipv4 = 0 }", 16, "1 to 65535"),
         ("mss = { ipv4 = 1437 }", 7, "more than tunnel \"u\" carries"),
@@ -174,6 +175,7 @@ fn tunnels() {
         ("inner_source = []", 16, "empty"),
         ("inner_source = [\"10.0.0.1/8\"]", 17, "10.0.0.0/8"),
         ("latency = \"on\"", 11, "\"auto\", true or false"),
+        ("latency = 0", 11, "\"auto\", true or false, found 0"),
         ("health = {}", 10, "not supported by this version"),
         ("rate = 1", 1, "unknown key `rate` in [[tunnel]]"),
         ("udp = \"fou\"", 7, "a table [tunnel.udp]"),
@@ -401,9 +403,55 @@ fn syntax_errors_come_with_the_others_but_without_what_only_seems_missing() {
 }
 
 #[test]
+fn what_only_follows_from_a_syntax_error_is_not_said() {
+    check("[icmp]\ntotal = 07", 2, 9, &["syntax: ", "leading zero"]);
+}
+
+#[test]
+fn a_key_twice_names_the_first() {
+    let tunnel = "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"\nkey = 1\n";
+    check(&format!("{tunnel}key = 2"), 7, 1, &["duplicate key `key`", "in line 38 already"]);
+    check(&format!("{tunnel}\"key\" = 2"), 7, 1, &["duplicate key `key`", "in line 38 already"]);
+    check(
+        "[icmp]\ntotal = 1\n[system]\n[icmp] # again\n",
+        4,
+        2,
+        &["duplicate key `icmp`", "in line 33 already"],
+    );
+    let inside = tunnel.replace("key = 1", "mss = { ipv4 = 1000, ipv4 = 1001 }");
+    check(&inside, 6, 22, &["duplicate key `ipv4`", "in line 38 already"]);
+}
+
+#[test]
+fn what_the_tables_show_is_said_beside_errors_that_they_do_not_depend_on() {
+    let tunnel = |name: &str, rest: &str| {
+        format!(
+            "[[tunnel]]\nname = \"{name}\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"\n{rest}\n"
+        )
+    };
+    let lines = |text: &str| behind(text).iter().map(|(line, ..)| *line).collect::<Vec<_>>();
+    let large = tunnel("u", "mtu = 1477");
+    for other in [
+        "[icmp]\ntotal = -1",
+        "[[mss_clamp]]\non = 1\ndirection = \"in\"\nipv4 = 1",
+        "[[neighbor]]\ninterface = 1\naddress = \"192.0.2.9\"\nmac = \"02:00:00:00:00:09\"",
+    ] {
+        assert_eq!(lines(&format!("{large}{other}")), [6, 8], "{other}");
+    }
+    assert_eq!(lines(&format!("{large}{}", tunnel("w", "key = 1\nttl = 0"))), [6, 13]);
+    // Without its key the second tunnel would seem to take what the first one takes.
+    assert_eq!(lines(&format!("{}{}", tunnel("u", ""), tunnel("w", "key = -1"))), [12]);
+    // Nor is an address that a lost route would have led elsewhere worth a word.
+    assert_eq!(lines(&format!("{large}[[route]]\nprefix = 1\ntunnel = \"t\"")), [8]);
+}
+
+#[test]
 fn columns_count_characters() {
     check("[control]\nsocket = \"ééé\"  \n[icmp]\n\"é\" = 1", 4, 1, &["unknown key `é`"]);
     check("[system]\neal_args = [\"ééé\", \"\"]", 2, 20, &["not empty"]);
+    let marked = findings("\u{feff}x = 1\ny = 2\n");
+    let places: Vec<_> = marked.iter().map(|finding| (finding.line, finding.column)).collect();
+    assert_eq!(places, [(1, 1), (1, 1), (2, 1)], "{marked:#?}");
 }
 
 #[test]
