@@ -18,12 +18,22 @@ pub(super) fn read(
     let direction =
         table.require("direction", findings).and_then(|value| value.choice(&DIRECTIONS, findings));
     let prefix_value = table.get("prefix");
-    let prefix = prefix_value.and_then(|value| value.prefix(findings));
+    let prefix = prefix_value.and_then(|value| value.hosts(findings));
     let (ipv4, ipv6) = read_limits(&mut table, findings);
+    let place = table.finish(findings);
     if let (Some(value), Some(prefix)) = (prefix_value, prefix) {
-        let (own, other, key) =
-            if prefix.addr().is_ipv4() { (ipv4, ipv6, "ipv4") } else { (ipv6, ipv4, "ipv6") };
-        if own.is_none() && other.is_some() {
+        let (own, other, key, idle) = match prefix.addr().is_ipv4() {
+            true => (ipv4, ipv6, "ipv4", "ipv6"),
+            false => (ipv6, ipv4, "ipv6", "ipv4"),
+        };
+        if own.is_some() && other.is_some() {
+            let message = format!(
+                "`{idle}` is without effect: no packet of that family has an address in {prefix} (expected `{key}` alone \
+                 beside this prefix, found both)"
+            );
+            let help = format!("leave `{idle}` away, or give it a [[mss_clamp]] of its own");
+            findings.warning(place.of(idle), message).help(help);
+        } else if own.is_none() && other.is_some() {
             let message = format!(
                 "the clamp has no limit of its prefix's family and would never act (expected `{key}` for {prefix}, \
                  found the other family's only)"
@@ -31,7 +41,6 @@ pub(super) fn read(
             findings.error(value.at(), message);
         }
     }
-    let place = table.finish(findings);
     let on = match on? {
         Named::Interface(id) => ClampOn::Interface(id),
         Named::Tunnel(id) => ClampOn::Tunnel(id),

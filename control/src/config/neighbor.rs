@@ -2,7 +2,7 @@
 
 use super::document::{Findings, Place, Source, Table};
 use super::names::Names;
-use super::network::is_on;
+use super::network::{check_station, is_on, network_of};
 use forwarder::table::{InterfaceId, NeighborSpec, Spec};
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -45,6 +45,8 @@ pub(super) fn read(
                 );
                 findings.error(value.at(), message).absence();
             }
+            let network = interface_spec.and_then(|interface| network_of(&interface.addresses, address));
+            check_station(network, address, "the neighbor", value.at(), findings);
             if let Some(line) = first.insert((interface, address), value.at()).map(|at| source.line(at)) {
                 let message = format!(
                     "the neighbor {address} on \"{name}\" is in line {line} already (expected each once)"

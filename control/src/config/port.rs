@@ -2,6 +2,7 @@
 
 use super::document::{Findings, Source, Table};
 use super::names::{Named, Names};
+use super::network::group_address;
 use super::value::{Value, quoted};
 use forwarder::table::{InterfaceId, InterfaceSpec, Mac, PortId, Spec};
 use ipnet::IpNet;
@@ -191,9 +192,18 @@ pub(super) fn read_addresses(value: Value<'_>, findings: &mut Findings) -> Vec<I
         if nets.iter().any(|known| known.addr() == net.addr()) {
             let message = format!("the address {} is here twice (expected each once)", net.addr());
             findings.error(item.at(), message);
-        } else {
-            nets.push(net);
+            continue;
         }
+        if let Some(kind) = group_address(net, net.addr()) {
+            let message = format!(
+                "the address {net} is no host's (expected one host's on {}, found {kind})",
+                net.trunc()
+            );
+            findings
+                .warning(item.at(), message)
+                .help("write an address of which the rest behind the length is this box's");
+        }
+        nets.push(net);
     }
     nets
 }

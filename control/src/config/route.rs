@@ -3,7 +3,7 @@
 use super::document::{Findings, Place, Table};
 use super::names::Names;
 use super::neighbor::networks;
-use super::network::{Attached, Prefixes, connected, is_on};
+use super::network::{Attached, Prefixes, check_station, connected, is_on, network_of};
 use super::tunnel::named;
 use super::value::Value;
 use forwarder::table::{InterfaceId, Remote, RouteSpec, RouteTarget, Spec};
@@ -119,6 +119,11 @@ impl<'a> Routes<'a> {
             Some(interface) => self.gateway_on(value, address, interface?, findings)?,
             None => self.gateway_anywhere(value, address, findings)?,
         };
+        if let RouteTarget::Gateway { interface, .. } = target {
+            let interface = self.spec.interfaces.get(usize::from(interface.0));
+            let network = interface.and_then(|interface| network_of(&interface.addresses, address));
+            check_station(network, address, "`gateway`", value.at(), findings);
+        }
         if self.is_own(address) {
             let message =
                 format!("`gateway` is the box's own address (expected another station's, found {address})");

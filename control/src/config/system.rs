@@ -103,7 +103,7 @@ pub(super) fn read_system(root: &mut Table<'_>, findings: &mut Findings) -> Syst
              while control works",
             system.control_core
         );
-        findings.warning(at, message);
+        findings.warning(at, message).help("write other worker_cores, or another control_core");
     }
     system
 }

@@ -2,6 +2,7 @@
 
 mod errors;
 mod keys;
+mod lints;
 mod robustness;
 
 use super::{Config, Slots, parse};
@@ -57,6 +58,40 @@ pub(super) fn findings(text: &str) -> Vec<Diagnostic> {
     findings
 }
 
+/// Lines of [`BASE`]: what is put behind begins in the next.
+fn base_lines() -> usize {
+    BASE.lines().count()
+}
+
+/// The findings of `BASE` with `text` behind it: line within `text`, column and message with help.
+pub(super) fn behind(text: &str) -> Vec<(usize, usize, String)> {
+    let found = findings(&format!("{BASE}{text}"));
+    let place = |line: usize| line.saturating_sub(base_lines());
+    found
+        .into_iter()
+        .map(|finding| {
+            (
+                place(finding.line),
+                finding.column,
+                format!("{} {}", finding.message, finding.help.unwrap_or_default()),
+            )
+        })
+        .collect()
+}
+
+#[track_caller]
+pub(super) fn check(text: &str, line: usize, column: usize, words: &[&str]) {
+    let found = behind(text);
+    let fits = |(found_line, found_column, message): &&(usize, usize, String)| {
+        (*found_line, *found_column) == (line, column) && words.iter().all(|word| message.contains(word))
+    };
+    assert!(
+        found.iter().any(|finding| fits(&finding)),
+        "expected {line}:{column} {words:?}\nfound {found:#?}\nin\n{text}"
+    );
+    assert_eq!(found.len(), 1, "{found:#?}\nin\n{text}");
+}
+
 /// A text that has to be good, and its specification.
 pub(super) fn good(text: &str) -> (Config, Spec) {
     let found = findings(text);
@@ -75,5 +110,8 @@ fn the_examples_are_clean() {
     ] {
         assert_eq!(findings(text), [], "{name}");
     }
+    let readme = include_str!("../../../README.md");
+    let example = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    assert_eq!(findings(example), []);
     assert_eq!(findings(BASE), []);
 }

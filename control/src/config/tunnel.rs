@@ -162,15 +162,16 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// Reports an end of another family than `local`.
-fn check_family(value: Value<'_>, address: IpAddr, local: Option<IpAddr>, findings: &mut Findings) {
-    let Some(local) = local.filter(|local| local.is_ipv4() != address.is_ipv4()) else { return };
+/// Whether an end is of the family of `local`. Reports one that is not.
+fn is_of_family(value: Value<'_>, address: IpAddr, local: Option<IpAddr>, findings: &mut Findings) -> bool {
+    let Some(local) = local.filter(|local| local.is_ipv4() != address.is_ipv4()) else { return true };
     let message = format!(
         "`remote` and `local` are of different families (expected {} as `local` {local} is, found {})",
         family(local),
         value.found()
     );
     findings.error(value.at(), message);
+    false
 }
 
 fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings) -> Option<Remote> {
@@ -187,7 +188,9 @@ fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings)
                 continue;
             }
             let Some(sender) = item.prefix(findings) else { continue };
-            check_family(item, sender.addr(), local, findings);
+            if is_of_family(item, sender.addr(), local, findings) {
+                item.check_sender(sender, findings);
+            }
             if senders.contains(&sender) {
                 findings.error(item.at(), format!("the sender {sender} is here twice (expected each once)"));
             }
@@ -209,7 +212,9 @@ fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings)
     }
     if text.contains('/') {
         let sender = value.prefix(findings)?;
-        check_family(value, sender.addr(), local, findings);
+        if is_of_family(value, sender.addr(), local, findings) {
+            value.check_sender(sender, findings);
+        }
         return Some(Remote::Senders(vec![sender]));
     }
     if text.parse::<IpAddr>().is_err() {
@@ -217,7 +222,7 @@ fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings)
         return None;
     }
     let address = value.address(findings)?;
-    check_family(value, address, local, findings);
+    is_of_family(value, address, local, findings);
     if Some(address) == local {
         let message =
             format!("`remote` is the tunnel's own `local` address (expected the other end, found {address})");
@@ -286,7 +291,7 @@ pub(super) fn read_limits(table: &mut Table<'_>, findings: &mut Findings) -> (Op
 
 fn read_prefixes(value: Value<'_>, findings: &mut Findings) -> Vec<IpNet> {
     let items = value.full_list("prefixes", findings).unwrap_or_default();
-    items.iter().filter_map(|item| item.prefix(findings)).collect()
+    items.iter().filter_map(|item| item.hosts(findings)).collect()
 }
 
 fn read_udp(

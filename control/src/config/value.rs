@@ -4,6 +4,7 @@
 //! length are an error, and an interface's own address says its length. A prefix without length is one address.
 
 use super::document::Findings;
+use forwarder::scope::holds_unicast;
 use forwarder::table::Mac;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -176,6 +177,33 @@ impl<'a> Value<'a> {
             return None;
         }
         Some(net)
+    }
+
+    /// A prefix in which packets have their source or destination. Warns of one that no host is in.
+    pub(super) fn hosts(&self, findings: &mut Findings) -> Option<IpNet> {
+        let prefix = self.prefix(findings)?;
+        self.check_hosts(prefix, findings);
+        Some(prefix)
+    }
+
+    /// Reports a sender that nobody is: an address that no host has is an error, a prefix without any is odd.
+    pub(super) fn check_sender(&self, sender: IpNet, findings: &mut Findings) {
+        if sender.prefix_len() == sender.max_prefix_len() {
+            self.host(sender.addr(), findings);
+        } else {
+            self.check_hosts(sender, findings);
+        }
+    }
+
+    fn check_hosts(&self, prefix: IpNet, findings: &mut Findings) {
+        if !holds_unicast(prefix) {
+            let message = format!(
+                "no host has an address in {prefix}, so this matches nothing (expected a prefix with unicast addresses, \
+                 found one without)"
+            );
+            let help = "write the prefix of the hosts that are meant, or leave it away";
+            findings.warning(self.at, message).help(help);
+        }
     }
 
     /// A unicast Ethernet address.

@@ -3,8 +3,9 @@
 
 use super::Places;
 use super::document::{Findings, Source};
-use super::network::{Attached, Prefixes, connected};
+use super::network::{Attached, Prefixes, check_station, connected};
 use super::tunnel::named;
+use forwarder::scope::{Scope, holds_unicast, scope};
 use forwarder::table::{Encap, InterfaceId, Remote, RouteTarget, Spec};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,6 +22,7 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize,
         routes.add(route.prefix, index);
     }
     hidden_routes(spec, places, &connected, &routes, source, findings);
+    unused_routes(spec, places, &own, findings);
     overlapping_senders(spec, places, source, findings);
     let known: HashSet<(InterfaceId, IpAddr)> =
         spec.neighbors.iter().map(|neighbor| (neighbor.interface, neighbor.address)).collect();
@@ -35,29 +37,37 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize,
         }
     }
     for (tunnel, place) in spec.tunnels.iter().zip(&places.tunnels) {
+        let (local, at) = (tunnel.local, place.of("local"));
+        check_station(connected.network(local), local, "the tunnel's `local`", at, findings);
         let Remote::One(remote) = tunnel.remote else { continue };
         if own.contains(&remote) {
             let message = format!(
                 "the `remote` of {} is an address of this box (expected the other end's, found {remote})",
                 named(tunnel)
             );
-            findings.warning(place.of("remote"), message);
+            findings.warning(place.of("remote"), message).help("write the other end's address");
             continue;
         }
         let attached = connected.holding(remote);
+        let at = place.of("remote");
+        if check_station(connected.network(remote), remote, "the remote end", at, findings) {
+            continue;
+        }
         if attached.is_empty() && routes.holding(remote).is_empty() {
             let message = format!(
                 "{} has no route to its `remote` (expected a route or connected network that holds {remote}): it cannot \
                  send",
                 named(tunnel)
             );
-            findings.warning(place.of("remote"), message);
+            let help = format!(
+                "add [[route]] with prefix = \"{}\" and its gateway or interface",
+                IpNet::from(remote)
+            );
+            findings.warning(place.of("remote"), message).help(help);
         }
         // A route may be longer than the connected network and lead elsewhere.
-        let is_routed = routes.holding(remote).iter().any(|index| {
-            let len = spec.routes.get(*index).map_or(0, |route| route.prefix.prefix_len());
-            len > longest(spec, attached, remote)
-        });
+        let len = |network: Option<IpNet>| network.map_or(0, |network| network.prefix_len());
+        let is_routed = len(routes.network(remote)) > len(connected.network(remote));
         if let [Attached::Interface(interface)] = attached
             && !is_routed
             && !known.contains(&(*interface, remote))
@@ -80,7 +90,25 @@ fn shared_networks(spec: &Spec, places: &Places, source: &Source, findings: &mut
     let interfaces = spec.interfaces.iter().map(|spec| &spec.addresses).zip(&places.interfaces);
     let tunnels = spec.tunnels.iter().map(|spec| &spec.addresses).zip(&places.tunnels);
     let mut first: HashMap<IpNet, (usize, usize)> = HashMap::new();
+    let mut addresses: HashMap<IpAddr, (usize, usize, IpNet)> = HashMap::new();
     for (index, (nets, place)) in interfaces.chain(tunnels).enumerate() {
+        // One address of several interfaces is well where it has no network of its own: a tunnel borrows an interface's.
+        for net in nets.iter().filter(|net| net.prefix_len() < net.max_prefix_len()) {
+            let (other, at, same) =
+                *addresses.entry(net.addr()).or_insert((index, place.of("addresses"), *net));
+            let is_link_local = scope(net.addr()) == Scope::LinkUnicast;
+            if other != index && same.trunc() != net.trunc() && !is_link_local {
+                let message = format!(
+                    "the address {} is that of line {}, too, in a network of another length (expected each address in one \
+                     place)",
+                    net.addr(),
+                    source.line(at)
+                );
+                let help =
+                    format!("write \"{}\" where it has no network of its own", IpNet::from(net.addr()));
+                findings.warning(place.of("addresses"), message).help(help);
+            }
+        }
         for net in nets.iter().map(IpNet::trunc) {
             let is_link_local = matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
             let (other, at) = *first.entry(net).or_insert((index, place.of("addresses")));
@@ -90,7 +118,7 @@ fn shared_networks(spec: &Spec, places: &Places, source: &Source, findings: &mut
                      are shared between both",
                     source.line(at)
                 );
-                findings.warning(place.of("addresses"), message);
+                findings.warning(place.of("addresses"), message).help("give one of them another network");
             }
         }
     }
@@ -108,15 +136,6 @@ fn sequences(spec: &Spec, places: &Places, workers: usize, findings: &mut Findin
             findings.warning(place.of("sequence"), message).help("use one worker, or leave `sequence` away");
         }
     }
-}
-
-/// The length of the connected network on which `address` is.
-fn longest(spec: &Spec, attached: &[Attached], address: IpAddr) -> u8 {
-    let nets = attached.iter().filter_map(|attached| match attached {
-        Attached::Interface(id) => spec.interfaces.get(usize::from(id.0)).map(|spec| &spec.addresses),
-        Attached::Tunnel(id) => spec.tunnels.get(id.0 as usize).map(|spec| &spec.addresses),
-    });
-    nets.flatten().filter(|net| net.contains(&address)).map(|net| net.prefix_len()).max().unwrap_or(0)
 }
 
 fn no_neighbor(spec: &Spec, interface: InterfaceId, address: IpAddr, at: usize, findings: &mut Findings) {
@@ -145,14 +164,15 @@ fn hidden_routes(
         if !connected.at(route.prefix).is_empty() {
             let message =
                 format!("{} is a connected network, which always wins over this route", route.prefix);
-            findings.warning(place.of("prefix"), message);
+            findings.warning(place.of("prefix"), message).help("leave the route away");
         } else if let Some((priority, winner)) = best.filter(|(priority, _)| *priority < route.priority) {
             let message = format!(
                 "the route is hidden by the one in line {} (priority {priority} wins over {} as long as that is up)",
                 line(winner),
                 route.priority
             );
-            findings.warning(place.of("priority"), message);
+            let help = "leave it away, unless it is to stand by; write the same priority to share by weight";
+            findings.warning(place.of("priority"), message).help(help);
         } else if rivals.len() > 1 {
             let identity = (route.prefix, route.priority, format!("{:?}", route.target));
             if let Some(first) = seen.insert(identity, index) {
@@ -160,9 +180,39 @@ fn hidden_routes(
                     "the same route as in line {} (expected another target, or one route with the sum of both weights)",
                     line(first)
                 );
-                findings.warning(place.header(), message);
+                findings.warning(place.header(), message).help("leave one away");
             }
         }
+    }
+}
+
+/// Routes that no packet takes, because its destination is never forwarded or is the box's own.
+fn unused_routes(spec: &Spec, places: &Places, own: &HashSet<IpAddr>, findings: &mut Findings) {
+    let remotes: Vec<IpAddr> = spec
+        .tunnels
+        .iter()
+        .filter_map(|tunnel| match tunnel.remote {
+            Remote::One(remote) if scope(remote) == Scope::LinkUnicast => Some(remote),
+            _ => None,
+        })
+        .collect();
+    for (route, place) in spec.routes.iter().zip(&places.routes) {
+        let prefix = route.prefix;
+        let is_one = prefix.prefix_len() == prefix.max_prefix_len();
+        let is_link_local = prefix.prefix_len() >= 10 && scope(prefix.network()) == Scope::LinkUnicast;
+        let why = if !holds_unicast(prefix) {
+            "loopback, multicast and reserved destinations are never forwarded"
+        } else if is_link_local && !remotes.iter().any(|remote| prefix.contains(remote)) {
+            "link-local destinations are never forwarded (RFC 4291 §2.5.6)"
+        } else if is_one && own.contains(&prefix.addr()) {
+            "it is an address of this box, whose packets are not forwarded"
+        } else {
+            continue;
+        };
+        let message = format!(
+            "the route to {prefix} is never taken: {why} (expected a prefix of unicast destinations elsewhere, found {prefix})"
+        );
+        findings.warning(place.of("prefix"), message).help("leave the route away");
     }
 }
 

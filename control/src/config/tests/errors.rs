@@ -1,41 +1,7 @@
-//! A row for every finding: what is put behind `BASE`, where it is found, and words of the message.
+//! A row for every error: what is put behind `BASE`, where it is found, and words of the message.
 
-use super::{BASE, findings};
+use super::{BASE, behind, check, findings};
 use crate::diagnostic::Severity;
-
-/// Lines of [`BASE`]: what is put behind begins in the next.
-fn base_lines() -> usize {
-    BASE.lines().count()
-}
-
-/// The findings of `BASE` with `text` behind it: line within `text`, column and message with help.
-fn behind(text: &str) -> Vec<(usize, usize, String)> {
-    let found = findings(&format!("{BASE}{text}"));
-    let place = |line: usize| line.saturating_sub(base_lines());
-    found
-        .into_iter()
-        .map(|finding| {
-            (
-                place(finding.line),
-                finding.column,
-                format!("{} {}", finding.message, finding.help.unwrap_or_default()),
-            )
-        })
-        .collect()
-}
-
-#[track_caller]
-fn check(text: &str, line: usize, column: usize, words: &[&str]) {
-    let found = behind(text);
-    let fits = |(found_line, found_column, message): &&(usize, usize, String)| {
-        (*found_line, *found_column) == (line, column) && words.iter().all(|word| message.contains(word))
-    };
-    assert!(
-        found.iter().any(|finding| fits(&finding)),
-        "expected {line}:{column} {words:?}\nfound {found:#?}\nin\n{text}"
-    );
-    assert_eq!(found.len(), 1, "{found:#?}\nin\n{text}");
-}
 
 #[test]
 fn system_control_kernel_and_icmp() {
@@ -278,122 +244,6 @@ fn clamps() {
     );
 }
 
-/// A tunnel that only receives, in a file without any that sends; `BASE` has one.
-fn only_receiver(text: &str) -> Vec<(usize, String)> {
-    let (ports, _) = BASE.split_once("[[tunnel]]").unwrap();
-    let receiver = "[[tunnel]]\nname = \"r\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"any\"\n";
-    let route = "[[route]]\nprefix = \"0.0.0.0/0\"\ngateway = \"192.0.2.2\"\n";
-    let found = findings(&format!("{ports}{route}{receiver}{text}"));
-    let before = ports.lines().count() + 8;
-    let words = |finding: crate::diagnostic::Diagnostic| {
-        assert_eq!(finding.severity, Severity::Warning);
-        (
-            finding.line.saturating_sub(before),
-            format!("{} {}", finding.message, finding.help.unwrap_or_default()),
-        )
-    };
-    found.into_iter().map(words).collect()
-}
-
-#[test]
-fn an_mtu_in_the_place_of_an_mss() {
-    let tunnel = |keys: &str| {
-        let head =
-            "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"";
-        format!("{head}\n{keys}")
-    };
-    let clamp = |on: &str, limit: &str| format!("[[mss_clamp]]\non = \"{on}\"\ndirection = \"out\"\n{limit}");
-    check(&tunnel("mss = { ipv4 = 1476 }"), 6, 7, &["MTU of tunnel \"u\"", "write ipv4 = 1436"]);
-    check(&tunnel("mss = { ipv6 = 1476 }"), 6, 7, &["MTU of tunnel \"u\"", "write ipv6 = 1416"]);
-    check(&tunnel("mss = { ipv4 = 1500 }"), 6, 7, &["MTU of Ethernet", "write ipv4 = 1436"]);
-    check(&tunnel("mtu = 1400\nmss = { ipv4 = 1400 }"), 7, 7, &["write ipv4 = 1360"]);
-    check(&clamp("a", "ipv4 = 1500"), 4, 8, &["MTU of \"a\"", "write ipv4 = 1460"]);
-    check(&clamp("a", "ipv4 = 1476"), 4, 8, &["MTU of tunnel \"t\"", "write ipv4 = 1436"]);
-    check(&clamp("t", "ipv6 = 1500"), 4, 8, &["MTU of Ethernet", "write ipv6 = 1416"]);
-    check(&clamp("v", "ipv4 = 1461"), 4, 8, &["more than \"v\" carries", "write ipv4 = 1460"]);
-    assert_eq!(behind(&clamp("a", "ipv4 = 1436\nipv6 = 1416")), []);
-    assert_eq!(behind(&tunnel("mss = { ipv4 = 1436, ipv6 = 1416 }")), []);
-}
-
-#[test]
-fn the_number_for_ipv4_used_for_ipv6() {
-    let clamp = "[[mss_clamp]]\non = \"a\"\ndirection = \"out\"\nipv4 = 1332\nipv6 = 1332";
-    check(clamp, 5, 8, &["the number for IPv4", "write ipv6 = 1312"]);
-    let tunnel = "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"192.0.2.2\"\n\
-                  mss = { ipv4 = 1436, ipv6 = 1436 }";
-    check(tunnel, 6, 7, &["the number for IPv4", "write ipv6 = 1416"]);
-}
-
-#[test]
-fn a_clamp_on_the_side_that_cannot_help() {
-    let clamp = |on: &str, direction: &str| {
-        format!("[[mss_clamp]]\non = \"{on}\"\ndirection = \"{direction}\"\nipv4 = 1332\n")
-    };
-    let out = "[[mss_clamp]] with on = \"a\", direction = \"out\", ipv4 = 1332";
-    for (text, line, words) in [
-        ("mss = { ipv4 = 1332 }\n".to_owned(), 1, "write mss = \"off\" here"),
-        ("mss = { ipv4 = 1332 }\n".to_owned(), 1, out),
-        (clamp("r", "in"), 2, out),
-        (clamp("r", "both"), 2, "limits the answers"),
-        (clamp("r", "out"), 3, "nothing goes into tunnel \"r\""),
-        (clamp("a", "in"), 3, "write direction = \"out\""),
-    ] {
-        let found = only_receiver(&text);
-        assert!(
-            found.len() == 1 && found[0].0 == line && found[0].1.contains(words),
-            "{found:#?}\nin\n{text}"
-        );
-    }
-    for fine in [
-        clamp("a", "out"),
-        clamp("a", "both"),
-        clamp("b", "in"),
-        clamp("a", "in") + &clamp("a", "out"),
-        "profile = \"cni-legacy-fou\"\n".to_owned(),
-        "mss = \"off\"\n".to_owned(),
-    ] {
-        assert_eq!(only_receiver(&fine), [], "{fine}");
-    }
-    // A tunnel that sends may carry the answers.
-    let receiver = "[[tunnel]]\nname = \"r\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"any\"\n";
-    assert_eq!(behind(&format!("{receiver}mss = {{ ipv4 = 1332 }}\n{}", clamp("r", "in"))), []);
-}
-
-#[test]
-fn overlapping_senders() {
-    let tunnel = |name: &str, remote: &str, keys: &str| {
-        format!(
-            "[[tunnel]]\nname = \"{name}\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = {remote}\n{keys}"
-        )
-    };
-    let wide = tunnel("w", "\"198.51.0.0/16\"", "");
-    for (remote, words) in [
-        (
-            "\"198.51.100.0/24\"",
-            "198.51.100.0/24 of tunnel \"n\" is within 198.51.0.0/16 of tunnel \"w\" in line 37",
-        ),
-        ("[\"192.0.2.0/24\", \"198.51.100.7\"]", "198.51.100.7/32 of tunnel \"n\" is within"),
-    ] {
-        check(&format!("{wide}{}", tunnel("n", remote, "")), 10, 10, &[words, "its own `key`"]);
-    }
-    check(&tunnel("l", "[\"10.0.0.0/8\", \"10.1.0.0/16\"]", ""), 5, 10, &["leave 10.1.0.0/16 away"]);
-    assert_eq!(behind(&format!("{wide}{}", tunnel("n", "\"198.51.100.0/24\"", "key = 1"))), []);
-    assert_eq!(behind(&format!("{wide}{}", tunnel("n", "\"198.52.0.0/16\"", ""))), []);
-    assert_eq!(behind(&format!("{wide}{}", tunnel("n", "\"any\"", ""))), []);
-}
-
-#[test]
-fn nested_tunnels_whose_numbers_exceed_what_carries_them() {
-    let inner = |keys: &str| {
-        format!(
-            "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"10.0.0.9\"\n{keys}\n"
-        )
-    };
-    check(&inner("mtu = 1453"), 6, 7, &["mtu 1453 does not fit", "at most 1452"]);
-    check(&inner("mss = { ipv4 = 1413 }"), 6, 7, &["more than tunnel \"u\" carries", "write ipv4 = 1412"]);
-    assert_eq!(behind(&inner("mtu = 1452\nmss = { ipv4 = 1412, ipv6 = 1392 }")), []);
-}
-
 #[test]
 fn syntax_errors_come_with_the_others_but_without_what_only_seems_missing() {
     let found = findings("[[port]]\nname = \"é\" \"x\"\nmtu = 1\n[[route]\nprefix = \n");
@@ -469,21 +319,6 @@ fn errors_are_told_from_warnings() {
     let severity = |text: &str| findings(&format!("{BASE}{text}")).remove(0).severity;
     assert_eq!(severity("[system]\nworker_cores = [0]"), Severity::Warning);
     assert_eq!(severity("[system]\nworker_cores = []"), Severity::Error);
-}
-
-#[test]
-fn networks_in_two_places_own_remotes_and_sequences_of_many_workers_are_warned_of() {
-    let port = "[[port]]\nname = \"c\"\ndevice = \"net_null2\"\n";
-    check(&format!("{port}addresses = [\"192.0.2.9/24\"]"), 4, 13, &["192.0.2.0/24", "line 4"]);
-    check(&format!("{port}addresses = [\"240.0.0.1/24\"]"), 4, 14, &["reserved address"]);
-    let tunnel = |remote: &str, rest: &str| {
-        format!(
-            "[[tunnel]]\nname = \"u\"\nencap = \"gre\"\nlocal = \"203.0.113.2\"\nremote = \"{remote}\"\nkey = 1\n{rest}"
-        )
-    };
-    check(&tunnel("192.0.2.1", ""), 5, 10, &["address of this box"]);
-    let system = "[system]\nworker_cores = [1, 2]\n";
-    check(&tunnel("192.0.2.2", &format!("sequence = true\n{system}")), 7, 12, &["2 workers", "tunnel \"u\""]);
 }
 
 #[test]
