@@ -9,6 +9,7 @@
 
 mod clamp;
 mod document;
+mod effect;
 mod limit;
 mod names;
 mod neighbor;

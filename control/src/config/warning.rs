@@ -1,8 +1,9 @@
 //! What a file may say and hardly can mean: tunnels and routes that lead to nobody, routes that never win, tunnels that
-//! take each other's packets. What it may say about the MSS is in [`super::limit`].
+//! take each other's packets. Keys without effect are in [`super::effect`], numbers in [`super::limit`].
 
 use super::Places;
 use super::document::{Findings, Source};
+use super::effect;
 use super::network::{Attached, Prefixes, check_station, connected};
 use super::tunnel::named;
 use forwarder::scope::{Scope, holds_unicast, scope};
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 
 /// Adds the warnings about names and routes.
 pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize, findings: &mut Findings) {
+    effect::add(spec, places, findings);
     shared_networks(spec, places, source, findings);
     sequences(spec, places, workers, findings);
     let own: HashSet<IpAddr> = own_addresses(spec).collect();
@@ -127,7 +129,7 @@ fn shared_networks(spec: &Spec, places: &Places, source: &Source, findings: &mut
 /// Every worker counts by itself, so a receiver that wants the numbers in order sees them jump.
 fn sequences(spec: &Spec, places: &Places, workers: usize, findings: &mut Findings) {
     for (tunnel, place) in spec.tunnels.iter().zip(&places.tunnels) {
-        if tunnel.sequence && workers > 1 {
+        if tunnel.sequence && workers > 1 && matches!(tunnel.remote, Remote::One(_)) {
             let message = format!(
                 "each of the {workers} workers counts the sequence numbers of {} by itself: a receiver that insists on their \
                  order (RFC 2890 §2.2) drops packets",

@@ -147,6 +147,47 @@ fn clamp(on: &str, direction: &str, rest: &str) -> String {
 }
 
 #[test]
+fn keys_about_sending_on_a_tunnel_that_only_receives() {
+    let udp = |line: &str| format!("[tunnel.udp]\nkind = \"fou\"\n{line}");
+    for (rest, line, column, key) in [
+        ("ttl = 63", 6, 7, "`ttl`"),
+        ("ttl = \"inherit\"", 6, 7, "`ttl`"),
+        ("dscp = 0", 6, 8, "`dscp`"),
+        ("ecn = \"off\"", 6, 7, "`ecn`"),
+        ("df = \"inherit\"", 6, 6, "`df`"),
+        ("checksum = true", 6, 12, "`checksum`"),
+        ("sequence = true", 6, 12, "`sequence`"),
+        ("mtu = 1400\nmss = \"off\"", 6, 7, "`mtu`"),
+        (&udp("source_port = 7"), 8, 15, "`udp.source_port`"),
+        (&udp("checksum = \"full\""), 8, 12, "`udp.checksum`"),
+    ] {
+        let (what, help) = (format!("{key} is without effect on tunnel \"u\""), format!("leave {key} away"));
+        let words = [what.as_str(), "only receives", help.as_str()];
+        check(&tunnel("u", "203.0.113.2", "\"any\"", rest), line, column, &words);
+        assert_eq!(behind(&tunnel("u", "203.0.113.2", "\"192.0.2.2\"", rest)), [], "{rest}");
+    }
+    let several = tunnel("u", "203.0.113.2", "[\"10.0.0.0/8\"]", "df = \"clear\"\nttl = 7");
+    check(&several, 6, 6, &["`ttl`, `df` are without effect", "leave `ttl`, `df` away"]);
+    for used in
+        ["dscp = \"uniform\"", "key = 7", "inner_source = [\"10.0.0.0/8\"]", "latency = false", "ttl = 64"]
+    {
+        assert_eq!(behind(&tunnel("u", "203.0.113.2", "\"any\"", used)), [], "{used}");
+    }
+    assert_eq!(behind(&tunnel("u", "2001:db8:1::1", "\"any\"", &udp("checksum = \"zero\""))), []);
+    let two = "[system]\nworker_cores = [1, 2]\n";
+    let found = behind(&(tunnel("u", "203.0.113.2", "\"any\"", "sequence = true") + two));
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn a_bit_that_the_outer_header_has_not() {
+    let over_ipv6 = |rest: &str| tunnel("u", "2001:db8:1::1", "\"2001:db8:1::2\"", rest);
+    check(&over_ipv6("df = \"clear\""), 6, 6, &["`df` is without effect on tunnel \"u\"", "leave `df` away"]);
+    assert_eq!(behind(&over_ipv6("df = \"set\"")), []);
+    assert_eq!(behind(&tunnel("u", "203.0.113.2", "\"192.0.2.2\"", "df = \"clear\"")), []);
+}
+
+#[test]
 fn a_limit_of_the_family_that_the_prefix_is_not_of() {
     let both = |prefix: &str| clamp("a", "out", &format!("prefix = \"{prefix}\"\nipv4 = 1332\nipv6 = 1312"));
     check(&both("10.0.0.0/8"), 6, 8, &["`ipv6` is without effect", "10.0.0.0/8", "leave `ipv6` away"]);
