@@ -18,6 +18,7 @@ mod port;
 mod profile;
 mod read;
 mod route;
+mod side;
 mod slots;
 mod syntax;
 mod system;
@@ -35,8 +36,9 @@ pub(crate) use slots::Slots;
 pub(crate) use system::{ControlSocket, DEFAULT_SOCKET, Hugepages, Idle, System};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use document::{Place, Source};
+use document::{Findings, Place, Source};
 use forwarder::table::{Item, Mac, Spec, SpecError, Tables};
+use side::Sides;
 use std::path::Path;
 
 /// A configuration file, read and checked.
@@ -212,7 +214,11 @@ impl Config {
 
     /// What is odd about the limits that `tables` derived, and about the side that clamps are on.
     pub(crate) fn limit_warnings(&self, tables: &Tables) -> Vec<Diagnostic> {
-        limit::warnings(&self.draft, &self.places, tables).into_diagnostics(&self.source)
+        let mut findings = Findings::default();
+        let sides = Sides::new(&self.draft);
+        limit::add(&self.draft, &self.places, tables, &sides, &mut findings);
+        sides.add(&self.places, &mut findings);
+        findings.into_diagnostics(&self.source)
     }
 
     /// Where the value of an item's `key` comes from.

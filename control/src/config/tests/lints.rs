@@ -146,6 +146,113 @@ fn clamp(on: &str, direction: &str, rest: &str) -> String {
     format!("[[mss_clamp]]\non = \"{on}\"\ndirection = \"{direction}\"\n{rest}\n")
 }
 
+/// One finding in the file without a tunnel that sends, or none where there are no words.
+#[track_caller]
+fn in_return(text: &str, line: usize, words: &[&str]) {
+    let found = only_receiver(text);
+    assert_eq!(found.len(), usize::from(!words.is_empty()), "{found:#?}\nin\n{text}");
+    for (found_line, message) in &found {
+        assert_eq!(*found_line, line, "{message}\nin\n{text}");
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?}\n{message}\nin\n{text}");
+    }
+}
+
+#[test]
+fn mtus_that_are_known_are_no_mss() {
+    let profile = ["MTU of the profile \"cni-legacy-fou\"", "write ipv4 = 1332"];
+    check(&clamp("a", "out", "ipv4 = 1372"), 4, 8, &profile);
+    check(&clamp("t", "in", "ipv4 = 1428"), 4, 8, &["GRE in FOU over IPv6", "write ipv4 = 1388"]);
+    assert_eq!(behind(&clamp("a", "out", "ipv4 = 1452")), []); // of a PPPoE line
+    let gue = tunnel("u", "203.0.113.2", "\"192.0.2.2\"", "udp = { kind = \"gue\" }");
+    assert_eq!(behind(&format!("{gue}{}", clamp("a", "out", "ipv4 = 1428"))), []); // its own 1468 less 40
+}
+
+#[test]
+fn a_limit_for_ipv6_that_is_some_number_for_ipv4() {
+    check(
+        &clamp("a", "out", "ipv6 = 1332"),
+        4,
+        8,
+        &["of the profile \"cni-legacy-fou\"", "write ipv6 = 1312"],
+    );
+    check(&clamp("a", "out", "ipv6 = 1436"), 4, 8, &["number for IPv4 of tunnel \"t\"", "write ipv6 = 1416"]);
+    check(&clamp("a", "out", "ipv6 = 1460"), 4, 8, &["number for IPv4 of \"a\"", "write ipv6 = 1440"]);
+    let apart = |direction: &str| clamp("a", "out", "ipv4 = 1300") + &clamp("a", direction, "ipv6 = 1300");
+    check(&apart("out"), 8, 8, &["beside it", "write ipv6 = 1280"]);
+    assert_eq!(behind(&apart("in")), []);
+    assert_eq!(behind(&clamp("a", "out", "ipv4 = 1352\nipv6 = 1332")), []);
+    // 1412 is what GRE in FOU leaves of the path to IPv4, and what a key leaves to IPv6.
+    let keyed = tunnel("u", "203.0.113.2", "\"192.0.2.2\"", "key = 1");
+    assert_eq!(behind(&format!("{keyed}{}", clamp("a", "out", "ipv6 = 1412"))), []);
+}
+
+#[test]
+fn a_limit_on_a_tunnel_that_no_route_leads_into() {
+    let (ports, _) = BASE.split_once("[[tunnel]]").unwrap();
+    let default = "[[route]]\nprefix = \"0.0.0.0/0\"\ngateway = \"192.0.2.2\"\n";
+    let one = |rest: &str| tunnel("u", "203.0.113.2", "\"198.51.100.7\"", rest);
+    let neighbor =
+        "[[neighbor]]\ninterface = \"b\"\naddress = \"198.51.100.7\"\nmac = \"02:00:00:00:00:07\"\n";
+    let lines = |text: &str| {
+        let found = findings(&format!("{ports}{neighbor}{text}"));
+        let before = ports.lines().count() + 4;
+        found.into_iter().map(|finding| (finding.line - before, finding.message)).collect::<Vec<_>>()
+    };
+    let limit = "mss = { ipv4 = 1332 }";
+    let own = "addresses = [\"10.255.0.1/31\"]\n".to_owned() + limit;
+    for (text, line, words) in [
+        (one(limit) + default, 6, "no route leads into tunnel \"u\""),
+        (one("") + &clamp("u", "in", "ipv4 = 1332") + default, 8, "limits the answers"),
+        (one("") + &clamp("u", "out", "ipv4 = 1332"), 9, "the clamp never acts"),
+        (one(&own) + default, 7, "limits the answers"),
+    ] {
+        let found = lines(&text);
+        assert!(
+            found.len() == 1 && found[0].0 == line && found[0].1.contains(words),
+            "{found:#?}\nin\n{text}"
+        );
+    }
+    for fine in [
+        one("") + default,
+        one("profile = \"gre-internet\"") + default + &clamp("a", "out", "ipv4 = 1436"),
+        one(&own) + default + &clamp("a", "out", "ipv4 = 1332"),
+        one(limit) + "[[route]]\nprefix = \"0.0.0.0/0\"\ntunnel = \"u\"\n",
+        // Without a default route nothing tells by which way answers leave.
+        one(limit),
+        tunnel("u", "203.0.113.2", "\"any\"", "profile = \"gre-internet\"")
+            + &clamp("b", "out", "ipv4 = 1332"),
+    ] {
+        assert_eq!(lines(&fine), [], "{fine}");
+    }
+}
+
+#[test]
+fn limits_that_a_tunnel_without_sending_has_no_use_for() {
+    let out = "add [[mss_clamp]] with on = \"a\", direction = \"out\", ipv4 = 1332, ipv6 = 1312";
+    in_return("profile = \"cni-legacy-fou\"\n", 1, &["this `profile` lowers", out]);
+    in_return("mtu = 1372\n", 1, &["this `mtu` lowers", out]);
+    in_return(&format!("mtu = 1372\n{}", clamp("a", "out", "ipv4 = 1332")), 0, &[]);
+    in_return(&clamp("b", "out", "ipv4 = 1332"), 2, &["on = \"a\", direction = \"out\", ipv4 = 1332"]);
+    in_return(&(clamp("b", "out", "ipv4 = 1332") + &clamp("a", "out", "ipv4 = 1332")), 0, &[]);
+    in_return(&clamp("b", "both", "ipv4 = 1332"), 0, &[]);
+    in_return(
+        &(clamp("b", "in", "ipv4 = 1332") + &clamp("a", "in", "ipv4 = 1332")),
+        7,
+        &["direction = \"out\""],
+    );
+}
+
+#[test]
+fn a_limit_on_answers_that_is_larger_than_the_tunnel_of_their_packets() {
+    in_return(&clamp("a", "out", "ipv4 = 1437"), 4, &["more than tunnel \"r\" carries", "write ipv4 = 1436"]);
+    in_return(&clamp("b", "in", "ipv6 = 1417"), 4, &["more than tunnel \"r\" carries", "write ipv6 = 1416"]);
+    in_return(&clamp("a", "out", "ipv4 = 1500"), 4, &["MTU of \"a\"", "write ipv4 = 1436"]);
+    in_return(&clamp("a", "out", "ipv4 = 1436\nipv6 = 1416"), 0, &[]);
+    // Where a tunnel is sent into, answers may leave by it.
+    let receiver = tunnel("r", "203.0.113.2", "\"any\"", "");
+    assert_eq!(behind(&format!("{receiver}{}", clamp("a", "out", "ipv4 = 1437"))), []);
+}
+
 #[test]
 fn keys_about_sending_on_a_tunnel_that_only_receives() {
     let udp = |line: &str| format!("[tunnel.udp]\nkind = \"fou\"\n{line}");
