@@ -11,6 +11,7 @@ mod clamp;
 mod document;
 mod effect;
 mod limit;
+mod mtu;
 mod names;
 mod neighbor;
 mod network;
@@ -218,6 +219,7 @@ impl Config {
         let sides = Sides::new(&self.draft);
         limit::add(&self.draft, &self.places, tables, &sides, &mut findings);
         sides.add(&self.places, &mut findings);
+        mtu::add(&self.draft, &self.places, tables, &mut findings);
         findings.into_diagnostics(&self.source)
     }
 

@@ -399,3 +399,36 @@ fn one_address_in_networks_of_two_lengths() {
     assert_eq!(behind(&port("198.18.0.1/32")), []);
     assert_eq!(behind(&port("fe80::1/64")), []);
 }
+
+#[test]
+fn ipv6_into_what_is_too_small_for_it() {
+    let route = "[[route]]\nprefix = \"2001:db8:9::/48\"\ntunnel = \"u\"\n";
+    let small = |mtu: u16| tunnel("u", "203.0.113.2", "\"192.0.2.2\"", &format!("mtu = {mtu}"));
+    let words = ["IPv6 is sent into tunnel \"u\"", "at least 1280, found 1279", "write mtu = 1280"];
+    check(&(small(1279) + route), 6, 7, &words);
+    assert_eq!(behind(&(small(1280) + route)), []);
+    assert_eq!(behind(&small(1279)), []);
+    let derived = tunnel("u", "203.0.113.2", "\"10.0.0.9\"", "addresses = [\"2001:db8:9::1/64\"]");
+    let text = format!("{}{derived}", BASE.replace("encap = \"gre\"", "encap = \"gre\"\nmtu = 1300"));
+    let found = findings(&text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].message.contains("found 1276"), "{found:#?}");
+    assert!(found[0].help.as_ref().unwrap().contains("take 1328 bytes"), "{found:#?}");
+
+    let out = |mtu: u16| {
+        format!(
+            "[[port]]\nname = \"c\"\ndevice = \"net_null2\"\nmtu = {mtu}\n\
+             [[neighbor]]\ninterface = \"c\"\naddress = \"fe80::7\"\nmac = \"02:00:00:00:00:07\"\n\
+             [[route]]\nprefix = \"2001:db8:9::/48\"\ngateway = \"fe80::7\"\ninterface = \"c\"\n"
+        )
+    };
+    check(&out(1279), 11, 11, &["sends IPv6 by \"c\"", "at least 1280", "found 1279"]);
+    assert_eq!(behind(&out(1280)), []);
+}
+
+#[test]
+fn senders_whose_packets_are_larger_than_the_port() {
+    let clamped = |profile: &str| format!("profile = \"{profile}\"\n{}", clamp("a", "out", "ipv4 = 1332"));
+    in_return(&clamped("cni-v2"), 1, &["1524 with all headers", "write mtu = 1524"]);
+    in_return(&clamped("gre-internet"), 0, &[]);
+}
