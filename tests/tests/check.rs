@@ -245,6 +245,77 @@ fn broken_syntax_is_reported_where_it_breaks() {
 }
 
 #[test]
+fn what_several_tables_show_is_said_beside_a_wrong_value() {
+    refused(
+        &format!(
+            "[icmp]\ntotal = @-1\n\n{TUNNEL}remote = @\"198.51.100.7\"\n\n\
+             [[route]]\nprefix = \"198.51.100.7/32\"\ntunnel = \"t\"\n"
+        ),
+        &[&["total"], &["itself"]],
+    );
+}
+
+#[test]
+fn a_key_twice_is_reported_at_the_second() {
+    refused(&format!("{TUNNEL}remote = \"192.0.2.1\"\n@encap = \"ip\"\n"), &[&["`encap`", "line 18"]]);
+}
+
+#[test]
+fn warnings_have_a_place_and_a_remedy_and_fail_nothing() {
+    let checked = Checked::new(&format!(
+        "{GOOD}{TUNNEL}remote = \"any\"\nttl = @7\n\n\
+         [[route]]\nprefix = @\"224.0.0.0/4\"\ngateway = \"192.0.2.1\"\n\n\
+         [[mss_clamp]]\non = \"wan\"\ndirection = \"both\"\nipv4 = @1500\n"
+    ));
+    assert_eq!(checked.errors(), []);
+    let path = checked.path();
+    let machine = binary::run(["check".as_ref(), "--json".as_ref(), path.as_os_str()]);
+    let findings: Vec<Value> = serde_json::from_slice(&machine.stdout).unwrap();
+    let place = |finding: &Value, key: &str| finding[key].as_u64().unwrap() as usize;
+    let places: Vec<_> =
+        findings.iter().map(|finding| (place(finding, "line"), place(finding, "column"))).collect();
+    assert_eq!(places, checked.marks, "{findings:#?}");
+    let people = binary::run(["check".as_ref(), path.as_os_str()]);
+    let text = String::from_utf8_lossy(&people.stderr).into_owned();
+    for (finding, (line, column)) in findings.iter().zip(places) {
+        assert_eq!(finding["severity"], "warning");
+        assert_eq!(finding["file"], path.to_str().unwrap());
+        let (message, help) = (finding["message"].as_str().unwrap(), finding["help"].as_str().unwrap());
+        let expected = format!("{}:{line}:{column}: warning: {message}\n  help: {help}\n", path.display());
+        assert!(text.contains(&expected), "{expected}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn files_of_any_form_are_read_or_refused_at_a_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.toml");
+    let dos = GOOD.replace('\n', "\r\n");
+    let marked = format!("\u{feff}{GOOD}");
+    for (bytes, place) in [
+        (dos.as_bytes(), None),
+        (marked.as_bytes(), None),
+        (b"".as_slice(), Some("1:1")),
+        (b"# nothing\n", Some("1:1")),
+        ("\u{feff}x = 1\n".as_bytes(), Some("1:1")),
+        (b"[system]\r\nidle = 1\r\n", Some("2:8")),
+        (b"\t[system]\n\tidle\t=\t1\n", Some("2:9")),
+        ("[system]\nidle = \"\u{e9}".as_bytes(), Some("2:8")),
+        (b"[system]\nidle = \"\xff\"\n", Some("2:9")),
+        (b"\xff\xfe[\0", Some("1:1")),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let output = binary::run(["check".as_ref(), path.as_os_str()]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(i32::from(place.is_some())), "{text}");
+        let expected = place.map_or(String::new(), |place| format!("{}:{place}: error: ", path.display()));
+        assert!(text.contains(&expected), "{expected:?} expected in {text}");
+    }
+    let output = binary::run(["check".as_ref(), folder.path().as_os_str()]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn missing_file_is_a_failure_and_wrong_usage_exits_2() {
     let missing = binary::run(["check", "/nonexistent/culvert.toml"]);
     assert_eq!(missing.status.code(), Some(1));
