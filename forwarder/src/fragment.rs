@@ -2,6 +2,7 @@
 
 use crate::wire::ipv4::{self, Ipv4};
 use crate::wire::ipv6::Ipv6;
+use crate::wire::ipv6_fragment::{Ipv6Fragment, Ipv6FragmentRepr};
 use crate::wire::protocol;
 use arrayvec::ArrayVec;
 use std::ops::Range;
@@ -71,27 +72,24 @@ fn copied_options(first: &[u8]) -> ArrayVec<u8, MAX_HEADER> {
 /// The pieces of an IPv6 packet without extension headers in front of its payload, first to last, of at most `limit`
 /// bytes each: the fixed header and a fragment header in each. Nothing where `limit` leaves no room for data.
 pub fn ipv6(packet: &[u8], limit: usize, identification: u32) -> impl Iterator<Item = Piece> + '_ {
-    const FRAGMENT_LEN: usize = 8;
     let mut next = Ipv6::LEN;
     std::iter::from_fn(move || {
         let fixed: &[u8; Ipv6::LEN] = packet.first_chunk()?;
         if next >= packet.len() {
             return None;
         }
-        let len = piece_len(packet.len() - next, limit, Ipv6::LEN + FRAGMENT_LEN)?;
+        let len = piece_len(packet.len() - next, limit, Ipv6::LEN + Ipv6Fragment::LEN)?;
         let data = next..next + len;
         next = data.end;
-        let more = u16::from(next < packet.len());
+        let more = next < packet.len();
         let offset = (data.start - Ipv6::LEN) as u16;
         let mut header: ArrayVec<u8, MAX_HEADER> = fixed.iter().copied().collect();
         let next_header = std::mem::replace(header.get_mut(6)?, protocol::FRAGMENT);
-        let payload_len = (FRAGMENT_LEN + len) as u16;
+        let payload_len = (Ipv6Fragment::LEN + len) as u16;
         for (to, from) in header.iter_mut().skip(4).zip(payload_len.to_be_bytes()) {
             *to = from;
         }
-        header.extend([next_header, 0]);
-        header.extend((offset | more).to_be_bytes());
-        header.extend(identification.to_be_bytes());
+        header.extend(Ipv6FragmentRepr { next_header, offset, more, identification }.emit());
         Some(Piece { header, data })
     })
 }

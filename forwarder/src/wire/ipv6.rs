@@ -1,5 +1,6 @@
 //! IPv6 (RFC 8200), and the way through its extension headers.
 
+use super::ipv6_fragment::Ipv6Fragment;
 use super::{head, protocol, tail};
 use crate::verdict::DropReason;
 use std::net::Ipv6Addr;
@@ -154,10 +155,11 @@ pub fn upper_layer(packet: &[u8]) -> Result<UpperLayer, DropReason> {
         let mut len = (usize::from(header[1]) + 1) * 8;
         match upper.protocol {
             protocol::FRAGMENT => {
-                let word = u16::from_be_bytes([header[2], header[3]]);
-                upper.is_later_fragment = word & 0xfff8 != 0;
-                upper.is_fragment = word & 0xfff9 != 0;
-                len = 8;
+                let fragment = Ipv6Fragment::new(header)?;
+                upper.is_later_fragment = fragment.offset() != 0;
+                // Of several such headers the outermost that is not atomic counts: what follows is cut off somewhere.
+                upper.is_fragment |= fragment.offset() != 0 || fragment.more();
+                len = Ipv6Fragment::LEN;
             }
             protocol::ROUTING => upper.is_source_routed |= header[3] != 0,
             _ => {}
@@ -174,8 +176,38 @@ pub fn upper_layer(packet: &[u8]) -> Result<UpperLayer, DropReason> {
     Err(DropReason::Ipv6Extensions)
 }
 
+/// Where a fragment header stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentPlace {
+    /// Where it begins, in bytes from the start of the packet: the end of what every fragment carries.
+    pub offset: usize,
+    /// Where the byte is that announces it, in the header before.
+    pub announced_at: usize,
+}
+
+/// Finds the first fragment header of `packet`, which begins with a checked IPv6 header and of which [`upper_layer`] said
+/// that it is a fragment; `None` where there is none.
+pub fn fragment_place(packet: &[u8]) -> Option<FragmentPlace> {
+    let (mut next_header, mut offset, mut announced_at) =
+        (Ipv6::new(packet).ok()?.next_header(), Ipv6::LEN, 6);
+    for _ in 0..MAX_EXTENSIONS {
+        if next_header == protocol::FRAGMENT {
+            return Some(FragmentPlace { offset, announced_at });
+        }
+        if !is_extension(next_header) {
+            return None;
+        }
+        let header: &[u8; 8] = head(tail(packet, offset)).ok()?;
+        announced_at = offset;
+        next_header = header[0];
+        offset += (usize::from(header[1]) + 1) * 8;
+    }
+    None
+}
+
+/// Whether this next header is an extension that [`upper_layer`] looks behind.
 #[inline]
-fn is_extension(next_header: u8) -> bool {
+pub fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
@@ -342,6 +374,31 @@ mod tests {
         assert!(fragment(1).is_fragment && !fragment(1).is_later_fragment);
         assert!(fragment(8).is_fragment && fragment(8).is_later_fragment);
         assert_eq!(fragment(0).offset, 48);
+    }
+
+    #[test]
+    fn an_atomic_fragment_header_does_not_make_a_fragment_whole() {
+        let upper = upper_layer(&packet(44, &[44, 0, 0, 1, 0, 0, 0, 1, 47, 0, 0, 0, 0, 0, 0, 2, 0, 0, 8, 0]))
+            .unwrap();
+        assert!(upper.is_fragment);
+        assert_eq!((upper.protocol, upper.offset), (47, 56));
+    }
+
+    #[test]
+    fn the_fragment_header_is_found_behind_other_extensions() {
+        let fragment = [47, 0, 0, 1, 0, 0, 0, 1];
+        let place = |next, rest: &[u8]| {
+            fragment_place(&packet(next, rest)).map(|place| (place.offset, place.announced_at))
+        };
+        assert_eq!(place(44, &fragment), Some((40, 6)));
+        let options = [44, 1, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(place(0, &[options.as_slice(), &fragment].concat()), Some((56, 40)));
+        assert_eq!(
+            place(0, &[[60, 0, 1, 4, 0, 0, 0, 0].as_slice(), &options, &fragment].concat()),
+            Some((64, 48))
+        );
+        assert_eq!(place(47, &[0; 8]), None);
+        assert_eq!(place(60, &[47, 0, 1, 4, 0, 0, 0, 0]), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod vlan;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ipv6_fragment;
 pub mod udp;
 pub mod tcp;
 pub mod icmp;
