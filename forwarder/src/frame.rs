@@ -78,6 +78,21 @@ impl<'a> Frame<'a> {
         Some(self.bytes_mut())
     }
 
+    /// Bytes that the packet may have where it begins: its own, and the free ones behind it.
+    pub fn room(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Makes the packet `len` bytes long; bytes beyond its end are whatever the buffer held. `None`, and nothing changed,
+    /// where there is less [`room`](Self::room).
+    pub fn resize(&mut self, len: usize) -> Option<()> {
+        if len > self.room() {
+            return None;
+        }
+        self.end = self.start + len;
+        Some(())
+    }
+
     /// Cuts the packet to its first `len` bytes; a shorter one stays as it is.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
@@ -123,6 +138,19 @@ mod tests {
         assert_eq!(frame.len(), 3);
         frame.truncate(1);
         assert_eq!(frame.bytes(), [1]);
+    }
+
+    #[test]
+    fn resize_uses_the_room_behind_and_no_more() {
+        let mut buffer = [0, 1, 2, 3, 4];
+        let mut frame = Frame::new(&mut buffer, 2, 1);
+        assert_eq!(frame.room(), 3);
+        assert_eq!(frame.resize(4), None);
+        assert_eq!(frame.extent(), (2, 1));
+        assert_eq!(frame.resize(3), Some(()));
+        assert_eq!(frame.bytes(), [2, 3, 4]);
+        assert_eq!(frame.resize(2), Some(()));
+        assert_eq!(frame.bytes(), [2, 3]);
     }
 
     #[test]
