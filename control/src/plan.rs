@@ -333,6 +333,7 @@ fn tunnel_keys(tunnel: &TunnelSpec) -> Vec<(&'static str, String)> {
             },
         ),
         ("inner_source", list(&tunnel.inner_source)),
+        ("reassembly", tunnel.reassembly.to_string()),
         ("latency", tunnel.latency.to_string()),
         ("udp.kind", udp(&|udp| word(udp.kind, kinds))),
         ("udp.port", udp(&|udp| udp.port.to_string())),
@@ -464,6 +465,7 @@ mod tests {
                 "02:00:00:00:00:03",
             ),
             ("mtu = 1372", "mtu = 1400", "tunnel", "t", "mtu", "1372", "1400"),
+            ("mtu = 1372", "mtu = 1372\nreassembly = true", "tunnel", "t", "reassembly", "false", "true"),
             (
                 "tunnel = \"t\"",
                 "tunnel = \"t\"\nweight = 3",

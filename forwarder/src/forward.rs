@@ -9,10 +9,12 @@ mod journey;
 mod arrive;
 mod rare;
 mod relay;
+mod gather;
 
 use crate::frame::Frame;
 use crate::icmp_error::{IcmpRates, Limiter};
 use crate::originate::Originated;
+use crate::reassembly::{Reassembly, Released};
 use crate::stats::{Trail, TunnelStats};
 use crate::table::{InterfaceId, MAX_IMAGE, PortId, Tables};
 use crate::trace::Step;
@@ -35,7 +37,7 @@ pub struct Outcome {
     pub trail: Trail,
 }
 
-/// What one worker remembers from packet to packet; nothing about any flow.
+/// What one worker remembers from packet to packet: nothing about any flow, and fragments until they are whole.
 #[derive(Debug)]
 pub struct Engine {
     host: Host,
@@ -44,6 +46,7 @@ pub struct Engine {
     identification: u16,
     fragment: u32,
     limiter: Limiter,
+    reassembly: Reassembly,
     originated: Originated,
     spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
     whole: Vec<u8>,           // a packet that is being cut
@@ -69,6 +72,7 @@ impl Engine {
             identification: 0,
             fragment: 0,
             limiter: Limiter::default(),
+            reassembly: Reassembly::default(),
             originated: Originated::default(),
             spare: Vec::new(),
             whole: Vec::new(),
@@ -78,7 +82,7 @@ impl Engine {
 
     /// Decides on each frame of a burst that came in by `port` at `now` nanoseconds, rewrites it in place, and counts for
     /// its tunnels. One outcome a frame is appended to `outcomes`, in order; what was made on top of that is then in
-    /// [`originated`](Self::originated).
+    /// [`originated`](Self::originated), and what became of fragments from bursts before in [`released`](Self::released).
     pub fn forward_burst(
         &mut self,
         tables: &Tables,
@@ -91,6 +95,9 @@ impl Engine {
         self.now = now;
         if !self.originated.is_empty() {
             self.originated.clear();
+        }
+        if !self.reassembly.is_idle() {
+            self.expire(stats, now);
         }
         let Some(from) = tables.port(port) else { return };
         for (position, frame) in frames.iter_mut().enumerate() {
@@ -116,6 +123,26 @@ impl Engine {
     #[inline]
     pub fn originated(&self) -> &Originated {
         &self.originated
+    }
+
+    /// What became of fragments that were [`Verdict::Held`] before, during the last burst or the last call of
+    /// [`expire`](Self::expire). To be counted after each of both.
+    #[inline]
+    pub fn released(&self) -> &[Released] {
+        self.reassembly.released()
+    }
+
+    /// When fragments are to be given up, in nanoseconds; `None` while none are held.
+    #[inline]
+    pub fn deadline(&self) -> Option<u64> {
+        self.reassembly.deadline()
+    }
+
+    /// Gives up the fragments that are not whole by `now` nanoseconds, all of them for [`u64::MAX`].
+    #[cold]
+    pub fn expire(&mut self, stats: &TunnelStats, now: u64) {
+        self.reassembly.forget_released();
+        self.reassembly.expire(now, stats);
     }
 
     /// A buffer with [`MAX_IMAGE`] free bytes in front, for a packet made here.

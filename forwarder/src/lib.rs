@@ -9,6 +9,9 @@
 //! [`publish`]. What comes out is a [`verdict::Verdict`]: send it by this port, it is the host's, or it is dropped, and
 //! then for exactly one reason. The worker does what the verdict says, counts in [`stats`], and takes the next burst.
 //!
+//! One packet may wait: a fragment for a tunnel that puts fragments together, of which [`reassembly`] keeps the bytes until
+//! the last one missing goes on as the whole.
+//!
 //! Everything up to there is pure: no `unsafe`, no device, no clock. Devices begin in [`dpdk`], behind the one feature
 //! of this crate, and `unsafe` is found there and in [`hint`] only.
 
@@ -27,6 +30,7 @@ pub mod echo;
 pub mod icmp_error;
 pub mod fragment;
 pub mod tap;
+pub mod reassembly;
 pub mod publish;
 pub mod stats;
 #[cfg(feature = "dpdk")]

@@ -135,6 +135,10 @@ impl Wanted {
     }
 
     fn is(&self, outcome: &Outcome) -> bool {
+        // What the packet is that its fragments make shows only with all of them, so the reader has to see each.
+        if outcome.verdict == Verdict::Held {
+            return true;
+        }
         let reason = match outcome.verdict {
             Verdict::Drop(reason) => Some(reason),
             _ => None,
@@ -200,6 +204,9 @@ mod tests {
         let reason = |reason| Wanted { reason: Some(reason), ..all.clone() };
         assert_eq!(see(reason(DropReason::Ttl), PortId(0), &[1; 60], dropped()), 1);
         assert_eq!(see(reason(DropReason::NoRoute), PortId(0), &[1; 60], dropped()), 0);
+        let held = || outcome(Verdict::Held, &[]);
+        assert_eq!(see(by_slot(3), PortId(0), &[1; 60], held()), 1);
+        assert_eq!(see(reason(DropReason::Ttl), PortId(0), &[1; 60], held()), 1);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Step {
         /// What else tells tunnels apart.
         selector: Selector,
     },
+    /// A fragment that completed a packet, which goes on.
+    Joined,
     /// Taken out of this tunnel.
     Decapsulated(TunnelId),
     /// The route of the destination, or that there is none.

@@ -14,6 +14,9 @@ pub enum Verdict {
     Kernel(Ingress),
     /// Answered here; the answer is a packet of its own.
     Consumed,
+    /// A fragment that is kept until its packet is whole or given up, and counted then, not before
+    /// ([`Engine::released`](crate::forward::Engine::released)).
+    Held,
     /// Not sent, for this reason.
     Drop(DropReason),
 }
@@ -75,7 +78,12 @@ drop_reasons! {
 
     // Decapsulation.
     NoTunnel = "no_tunnel": "A tunnel packet for a tunnel's local address, but no tunnel has this sender, port and key.";
-    OuterFragment = "outer_fragment": "A tunnel packet came in fragments; they are not reassembled.";
+    OuterFragment = "outer_fragment": "A tunnel packet came in fragments, and its tunnel does not say reassembly = true.";
+    ReassemblyTimeout = "reassembly_timeout": "Fragments of a tunnel packet of which others did not come within two seconds.";
+    ReassemblyFull = "reassembly_full": "Fragments of a tunnel packet given up for others: more wait at a time, or more make up one, than are kept.";
+    ReassemblyTooBig = "reassembly_too_big": "Fragments of a tunnel packet that as a whole is larger than a packet buffer; a larger port MTU makes larger buffers.";
+    ReassemblyOverlap = "reassembly_overlap": "Fragments of a tunnel packet that overlap each other (RFC 5722).";
+    ReassemblyInvalid = "reassembly_invalid": "Fragments of a tunnel packet that contradict each other or the rules: lengths, ends, ECN, or headers cut in two.";
     GreVersion = "gre_version": "The GRE version is not 0.";
     GreRouting = "gre_routing": "The GRE header carries RFC 1701 routing.";
     GreReserved = "gre_reserved": "Reserved GRE flag bits 4 or 5 are set (RFC 2784 §2.3).";

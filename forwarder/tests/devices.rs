@@ -43,6 +43,7 @@ fn devices_bursts_and_workers() {
     a_frame_of_9000_bytes_is_one_buffer(&eal, folder.path());
     the_worker_forwards_from_file_to_file(&eal, first, folder.path());
     fragments_leave_before_the_next_packet(&eal, first, folder.path());
+    fragments_become_whole_or_are_given_up(&eal, first, folder.path());
     two_workers_share_a_port(&eal, [first, last]);
     assert_eq!(eal.buffers_in_use(), 0);
 }
@@ -287,6 +288,62 @@ fn fragments_leave_before_the_next_packet(eal: &Eal, core: usize, folder: &Path)
     drop((stopped, ports));
     let sequence = |frame: &Vec<u8>| u32::from_be_bytes(frame[14 + 20 + 4..][..4].try_into().unwrap());
     assert_eq!(read_pcap(&wan_out).iter().map(sequence).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+}
+
+/// One packet in two fragments, and the first fragment of another: given up when its time is over, though nothing more
+/// comes, or when the worker stops.
+fn fragments_become_whole_or_are_given_up(eal: &Eal, core: usize, folder: &Path) {
+    let before = eal.buffers_in_use();
+    let mut spec = gre_gateway();
+    spec.tunnels[0].reassembly = true;
+    let inner = udp(address("10.7.1.2"), address("10.0.0.2"), (1, 2), 0, 64, &[7; 1_400]);
+    let outer =
+        ip(address("198.51.100.7"), address("203.0.113.1"), 47, 0, 64, &[&[0, 0, 8, 0], &inner[..]].concat());
+    let fragment = |identification: u8, field: u16, data: &[u8]| {
+        let mut packet = [&outer[..20], data].concat();
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet[5] = identification;
+        packet[6..8].copy_from_slice(&field.to_be_bytes());
+        packet[10..12].fill(0);
+        let sum = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        ethernet(WAN_MAC, &packet)
+    };
+    let (first, last) = outer[20..].split_at(800);
+    let packets = [fragment(1, 100, last), fragment(2, 0x2000, first), fragment(1, 0x2000, first)];
+    for (number, waits) in [(4, true), (6, false)] {
+        let [lan_in, lan_out, wan_in, wan_out] = ["lan-in", "lan-out", "wan-in", "wan-out"]
+            .map(|name| folder.join(format!("fragments-{number}-{name}")));
+        write_pcap(&lan_in, &[]);
+        write_pcap(&wan_in, &packets);
+        let options = |name, number: u8, rx: &Path, tx: &Path, mac| {
+            let device = format!("net_pcap{number},rx_pcap={},tx_pcap={}", rx.display(), tx.display());
+            PortOptions { mac: Some(mac), ..port(name, &device) }
+        };
+        let lan = options("lan", number, &lan_in, &lan_out, LAN_MAC);
+        let wan = options("wan", number + 1, &wan_in, &wan_out, WAN_MAC);
+        let mut ports = Port::open_all(eal, 1, &[lan, wan]).unwrap();
+        let mut bench = Bench::new(&spec, 1);
+        let worker = bench.spawn(eal, 0, core, &mut ports, Idle::Sleep);
+        let counters = bench.counters[0].clone();
+        let timed_out = counters.dropped.of(DropReason::ReassemblyTimeout);
+        wait_until("all packets are received", || counters.received.read() == 3);
+        if waits {
+            wait_until("the lone fragment is given up", || timed_out.read() == 1);
+        }
+        bench.stop.store(true, Ordering::SeqCst);
+        let stopped = worker.join().unwrap();
+        assert_law(&counters);
+        let counts = [&counters.transmitted, &counters.consumed, timed_out].map(|counter| counter.read());
+        assert_eq!(counts, [1, 1, 1]);
+        assert_eq!(bench.stats[0].slot(0).unwrap().rx_packets.read(), 1);
+        drop((stopped, ports));
+        let [sent] = &read_pcap(&lan_out)[..] else { panic!("one packet expected") };
+        // All but the Ethernet header, the TTL and the checksum that covers it.
+        assert_eq!((sent.len(), &sent[14 + 12..]), (14 + inner.len(), &inner[12..]));
+    }
+    assert_eq!(eal.buffers_in_use(), before);
 }
 
 fn two_workers_share_a_port(eal: &Eal, cores: [usize; 2]) {

@@ -264,6 +264,7 @@ proptest! {
             }
             Verdict::Kernel(Ingress::Interface(_)) => prop_assert_eq!(left, frame),
             Verdict::Kernel(Ingress::Tunnel(_)) | Verdict::Consumed | Verdict::Drop(_) => {}
+            Verdict::Held => prop_assert!(false, "no tunnel here keeps fragments"),
         }
     }
 

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import oracle  # noqa: E402
-from rows import drops, errors, forwarding, headers, keepalives, linux, mss, shims, tunnels  # noqa: E402, F401
+from rows import drops, errors, forwarding, headers, keepalives, linux, mss, reassembly, shims, tunnels  # noqa: E402, F401
 
 names = [row.name for row in oracle.ROWS]
 assert len(names) == len(set(names)), "two rows have the same name"

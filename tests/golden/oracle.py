@@ -327,6 +327,18 @@ class Row:
             self.loose.setdefault(name, set()).update({"rx_packets", "rx_bytes"} if tunnel_name else
                                                       {"rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "dropped"})
 
+    def hold(self, rx=None):
+        """A fragment that is kept; `joined` or `given_up` tell its end."""
+        self._crossed(rx, None)
+
+    def joined(self, count):
+        """So many that were kept went on as part of the packet that the last one sent completes."""
+        self.counts["consumed"] += count
+
+    def given_up(self, reason, count):
+        """So many that were kept are dropped."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
     def write(self, parent):
         assert not self.open, f"{self.name}: the last packet's fate was not told"
         folder = Path(parent) / self.name

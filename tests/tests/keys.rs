@@ -82,6 +82,8 @@ const ROWS: &[Row] = &[
         "inner_source = [\"10.9.0.0/16\"]",
         "dropped.inner_source"
     ),
+    add!("tunnel.reassembly", "name = \"u\"", "reassembly = true", "tunnels.u.rx_packets"),
+    add!("tunnel.reassembly", "name = \"u\"", "reassembly = true", "lan.pcap"),
     ("tunnel.udp.kind", "kind = \"fou\"", "kind = \"gue\"", "wan.pcap"),
     ("tunnel.udp.kind", "kind = \"fou\"", "kind = \"gue\"", "tunnels.u.rx_packets"),
     ("tunnel.udp.kind", "kind = \"fou\"", "kind = \"gue1\"", "wan.pcap"),

@@ -69,6 +69,7 @@ pub(super) fn read(
         mtu: treatment.mtu,
         mss: treatment.mss,
         inner_source: treatment.inner_source,
+        reassembly: treatment.reassembly,
         latency: treatment.latency,
         udp,
     };
@@ -86,6 +87,7 @@ struct Treatment {
     mtu: Option<u16>,
     mss: Mss,
     inner_source: Vec<IpNet>,
+    reassembly: bool,
     latency: bool,
 }
 
@@ -105,6 +107,7 @@ impl Treatment {
             None => profile.map_or(Mss::Auto, |profile| profile.mss),
         };
         let inner_source = table.get("inner_source").map(|value| read_prefixes(value, findings));
+        let reassembly = table.get("reassembly").and_then(|value| value.boolean(findings));
         let latency = table.get("latency").and_then(|value| read_latency(value, count, findings));
         Treatment {
             ttl: ttl.unwrap_or(Ttl::Fixed(64)),
@@ -114,6 +117,7 @@ impl Treatment {
             mtu,
             mss,
             inner_source: inner_source.unwrap_or_default(),
+            reassembly: reassembly.unwrap_or(false),
             latency: latency.unwrap_or(count <= LATENCY_LIMIT),
         }
     }

@@ -29,9 +29,14 @@ pub(super) struct Packet {
     len: usize,
 }
 
+/// Bytes that a buffer has from the start of a packet of `len` bytes.
+pub(crate) fn room(len: usize) -> usize {
+    len.max(ROOM) + TAILROOM
+}
+
 impl Packet {
     pub(super) fn new() -> Self {
-        Packet { stamp: Duration::ZERO, buffer: vec![0; HEADROOM + ROOM + TAILROOM], len: 0 }
+        Packet { stamp: Duration::ZERO, buffer: vec![0; HEADROOM + room(0)], len: 0 }
     }
 
     /// When it was captured, since 1970.
@@ -44,7 +49,7 @@ impl Packet {
     }
 
     pub(super) fn fill(&mut self, stamp: Duration, bytes: &[u8]) {
-        let needed = HEADROOM + bytes.len() + TAILROOM;
+        let needed = HEADROOM + room(bytes.len());
         if self.buffer.len() < needed {
             self.buffer.resize(needed, 0);
         }

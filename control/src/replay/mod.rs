@@ -8,6 +8,8 @@ mod capture;
 mod input;
 mod output;
 
+pub(crate) use capture::room;
+
 use crate::config;
 use crate::report::{self, counters};
 use capture::Packet;
@@ -140,6 +142,7 @@ fn replay(
         }
         run.burst(port, burst.get_mut(..count).unwrap_or_default())?;
     }
+    run.end();
     run.fates.outputs.finish()?;
     Ok(counters::summary([&run.fates.counters], spec, tables, std::slice::from_ref(&run.stats)))
 }
@@ -208,6 +211,7 @@ impl Run<'_> {
             let mut frames = [packet.frame()];
             outcomes.clear();
             self.engine.forward_burst(self.tables, &self.stats, (port, now), &mut frames, &mut outcomes);
+            self.account_released();
             for (outcome, frame) in outcomes.iter().zip(&frames) {
                 self.fates.settle(outcome.verdict, frame.bytes(), stamp)?;
             }
@@ -217,6 +221,16 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives up the fragments that were not made whole by the last packet: nobody waits for more.
+    fn end(&mut self) {
+        self.engine.expire(&self.stats, u64::MAX);
+        self.account_released();
+    }
+
+    fn account_released(&self) {
+        self.engine.released().iter().for_each(|fragments| fragments.account(&self.fates.counters));
     }
 }
 
@@ -240,6 +254,8 @@ impl Fates<'_> {
                 counters.dropped.of(reason).add(1);
                 Ok(())
             }
+            // Counted when it is released.
+            Verdict::Held => Ok(()),
         }
     }
 }

@@ -133,11 +133,12 @@ fn wrong_usage(message: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A frame in a buffer of its own, with room in front.
+/// A frame in a buffer of its own, with room in front, and behind it for the packet that a fragment completes.
 fn with_headroom(bytes: &[u8], buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.resize(HEADROOM, 0);
     buffer.extend_from_slice(bytes);
+    buffer.resize(HEADROOM + replay::room(bytes.len()), 0);
 }
 
 fn frame<'a>(buffer: &'a mut [u8], bytes: &[u8]) -> Frame<'a> {

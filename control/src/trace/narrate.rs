@@ -56,6 +56,7 @@ impl Told {
             Verdict::Send(_) => ("transmitted", None),
             Verdict::Kernel(_) => ("kernel", None),
             Verdict::Consumed => ("consumed", None),
+            Verdict::Held => ("held", None),
             Verdict::Drop(reason) => ("dropped", Some(reason.name())),
         };
         let steps = self.lines.iter().map(|line| json!({ "text": line.text, "line": line.line }));
@@ -132,6 +133,7 @@ impl<'a> Narrator<'a> {
             Step::Recognised { local, sender, selector } => {
                 (format!("carries {} for {local}, from {sender}", carried(*selector)), None)
             }
+            Step::Joined => ("the last fragment missing: the whole packet goes on".to_owned(), None),
             Step::Decapsulated(id) => (
                 format!("taken out of tunnel \"{}\"", self.tunnel_name(*id)),
                 self.line(Item::Tunnel(*id), ""),
@@ -173,6 +175,7 @@ impl<'a> Narrator<'a> {
                 (format!("handed to the host, as come by {}", self.crossed(by)), self.line(item(by), ""))
             }
             Verdict::Consumed => ("ends here: answered, or told on".to_owned(), None),
+            Verdict::Held => ("kept until the other fragments of its packet are there".to_owned(), None),
             Verdict::Drop(reason) => {
                 let Reason { detail, at } = why::dropped(self, reason, port, bytes, steps);
                 let detail = detail.map(|detail| format!(" {detail}")).unwrap_or_default();

@@ -35,6 +35,9 @@ pub(super) fn dropped(
         DropReason::EthernetAddress => ethernet_address(narrator, port, bytes),
         DropReason::VlanUnknown => vlan(narrator, port, bytes),
         DropReason::NoTunnel => no_tunnel(narrator, &own),
+        DropReason::OuterFragment => {
+            of_tunnel("reassembly", &named).or_else(|| outer_fragment(narrator, &own))
+        }
         DropReason::UdpZeroChecksum => of_tunnel("udp.checksum", &named),
         DropReason::GreKeepalive => of_tunnel("keepalive", &named),
         DropReason::InnerSource => of_tunnel("inner_source", &|tunnel| {
@@ -96,10 +99,7 @@ fn no_tunnel(narrator: &Narrator<'_>, steps: &[&Step]) -> Found {
     });
     let Some((local, sender, selector)) = last else {
         // GRE or IP in IP for a tunnel's end that has no tunnel of that kind at all.
-        let local = steps.iter().rev().find_map(|step| match step {
-            Step::Own(address) => Some(*address),
-            _ => None,
-        })?;
+        let local = last_own(steps)?;
         let at = narrator.spec.tunnels.iter().position(|tunnel| tunnel.local == local)?;
         let detail = format!("No tunnel at {local} takes this encapsulation without UDP.");
         return Some((Some(detail), narrator.line(Item::Tunnel(TunnelId(at as u32)), "encap")));
@@ -112,6 +112,23 @@ fn no_tunnel(narrator: &Narrator<'_>, steps: &[&Step]) -> Found {
     let words: Vec<&str> = differences.iter().map(|(_, words)| words.as_str()).collect();
     let detail = format!("The nearest is tunnel \"{}\", which {}.", tunnel.name, words.join(", and "));
     Some((Some(detail), narrator.line(Item::Tunnel(id), key)))
+}
+
+/// A tunnel that does not ask for what would make the fragments a packet; which one they are of shows only then.
+fn outer_fragment(narrator: &Narrator<'_>, steps: &[&Step]) -> Found {
+    let local = last_own(steps)?;
+    let at = narrator.spec.tunnels.iter().position(|tunnel| tunnel.local == local && !tunnel.reassembly)?;
+    let name = narrator.spec.tunnels.get(at).map_or("", |tunnel| &tunnel.name);
+    let detail = format!("Tunnel \"{name}\" at {local} is one of those that do not put fragments together.");
+    Some((Some(detail), narrator.line(Item::Tunnel(TunnelId(at as u32)), "reassembly")))
+}
+
+/// The last of the box's addresses that the packet was for.
+fn last_own(steps: &[&Step]) -> Option<IpAddr> {
+    steps.iter().rev().find_map(|step| match step {
+        Step::Own(address) => Some(*address),
+        _ => None,
+    })
 }
 
 /// What keeps `tunnel` from taking such a packet: the key of the file, and words.

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::arrive::arrive;
+use super::gather::Gathered;
 use super::rare;
 use crate::frame::Frame;
 use crate::icmp_error::IcmpError;
@@ -76,6 +77,7 @@ pub(super) struct Position {
 enum Opened {
     Forward(Position),
     Host(Position),
+    Held, // until its other fragments are there
 }
 
 impl<'a> Journey<'a> {
@@ -88,6 +90,7 @@ impl<'a> Journey<'a> {
         match self.open(frame, position, arrival.is_group)? {
             Opened::Forward(position) => self.forward(frame, position),
             Opened::Host(position) => self.for_the_box(frame, position),
+            Opened::Held => Ok(Verdict::Held),
         }
     }
 
@@ -142,7 +145,8 @@ impl<'a> Journey<'a> {
         mut at: Position,
         is_group: bool,
     ) -> Result<Opened, DropReason> {
-        for layer in 0.. {
+        let mut layer = 0;
+        loop {
             let packet = tail(frame.bytes(), at.offset);
             let ip = Ip::check(packet, at.version)?;
             let packet = packet.get(..ip.total_len()).ok_or(DropReason::Truncated)?;
@@ -167,11 +171,18 @@ impl<'a> Journey<'a> {
                 return Ok(Opened::Forward(at));
             };
             self.tell(|| Step::Own(destination));
-            let Some(capsule) = decap::recognise(local, ip, packet)? else {
-                if layer > 0 {
-                    frame.truncate(end);
-                }
-                return Ok(Opened::Host(at));
+            let capsule = match decap::recognise(local, ip, packet) {
+                Ok(Some(capsule)) => capsule,
+                found => match self.gather(frame, at, found.map(drop))? {
+                    Gathered::Whole => continue,
+                    Gathered::Held => return Ok(Opened::Held),
+                    Gathered::Host => {
+                        if layer > 0 {
+                            frame.truncate(end);
+                        }
+                        return Ok(Opened::Host(at));
+                    }
+                },
             };
             if layer == MAX_LAYERS {
                 return Err(DropReason::TooManyLayers);
@@ -199,8 +210,8 @@ impl<'a> Journey<'a> {
             self.ingress = Ingress::Tunnel(id);
             let inner = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
             tunnel.decap.admit(&capsule, sender, inner)?;
+            layer += 1;
         }
-        Err(DropReason::TooManyLayers)
     }
 
     /// Routes the packet at `at`, which is not for this box.

@@ -42,6 +42,7 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         addresses,
         locals,
         endpoints,
+        reassembling: reassembling(spec),
         sender_lens,
         routes,
         summaries,
@@ -191,13 +192,8 @@ fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>,
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
         let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
         let selector = Selector { udp, encap: tunnel.encap, key: tunnel.key };
-        let one = |address: &IpAddr| vec![IpNet::from(*address)];
-        let senders = match &tunnel.remote {
-            Remote::One(address) => one(address),
-            Remote::Senders(senders) => senders.clone(),
-        };
-        for sender in senders {
-            let endpoint = Endpoint { local: tunnel.local, sender: sender.trunc(), selector };
+        for sender in senders(tunnel) {
+            let endpoint = Endpoint { local: tunnel.local, sender, selector };
             let [ipv4, ipv6] = &mut lens;
             if sender.addr().is_ipv4() { ipv4 } else { ipv6 }.insert(sender.prefix_len());
             let Some(first) = table.insert(endpoint, index as u32).filter(|first| *first != index as u32)
@@ -218,6 +214,25 @@ fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>,
     }
     let longest_first = |lens: BTreeSet<u8>| lens.into_iter().rev().collect();
     (table, lens.map(longest_first))
+}
+
+/// Which fragments are kept: those of a tunnel that says so, by what each of them shows.
+fn reassembling(spec: &Spec) -> ExactMatch<Pair> {
+    let mut table = ExactMatch::default();
+    for tunnel in spec.tunnels.iter().filter(|tunnel| tunnel.reassembly) {
+        for sender in senders(tunnel) {
+            table.insert(Pair { local: tunnel.local, sender }, 0);
+        }
+    }
+    table
+}
+
+/// Whom a tunnel takes packets from.
+fn senders(tunnel: &TunnelSpec) -> Vec<IpNet> {
+    match &tunnel.remote {
+        Remote::One(address) => vec![IpNet::from(*address)],
+        Remote::Senders(senders) => senders.iter().map(IpNet::trunc).collect(),
+    }
 }
 
 /// Routes of both families: connected ones, the operator's, and one to each neighbour on a connected network.

@@ -39,6 +39,7 @@ pub struct Tables {
     addresses: ExactMatch<IpAddr>,
     locals: Vec<Local>,
     endpoints: ExactMatch<Endpoint>,
+    reassembling: ExactMatch<Pair>,
     sender_lens: [Vec<u8>; 2], // for IPv4, IPv6; longest first
     routes: Routes,
     summaries: Vec<TunnelSummary>,
@@ -97,6 +98,8 @@ pub struct Tunnel {
     pub slot: u32,
     /// Largest inner packet in bytes.
     pub mtu: usize,
+    /// Outer packets that come in fragments are put together.
+    pub reassembly: bool,
     /// What happens to packets that come out.
     pub decap: Decap,
     /// Clamps on what comes out.
@@ -173,6 +176,21 @@ impl Key for Endpoint {
     }
 }
 
+/// What a fragment for a tunnel can be recognised by: only the first one says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pair {
+    local: IpAddr,
+    sender: IpNet,
+}
+
+impl Key for Pair {
+    #[inline]
+    fn hash(&self) -> u64 {
+        let addresses = self.local.hash() ^ self.sender.addr().hash().rotate_left(32);
+        mix(addresses ^ u64::from(self.sender.prefix_len()), 0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 impl Tables {
     /// Compiles `spec`.
     ///
@@ -214,12 +232,25 @@ impl Tables {
     /// The tunnel that takes packets of `sender` for `local`: of several the one that names the sender most closely.
     #[inline]
     pub fn endpoint(&self, local: IpAddr, sender: IpAddr, selector: Selector) -> Option<TunnelId> {
-        let [ipv4, ipv6] = &self.sender_lens;
-        let lens = if sender.is_ipv4() { ipv4 } else { ipv6 };
-        lens.iter().find_map(|len| {
+        self.sender_lens(sender).iter().find_map(|len| {
             let sender = IpNet::new(sender, *len).ok()?.trunc();
             self.endpoints.find(&Endpoint { local, sender, selector }).map(TunnelId)
         })
+    }
+
+    /// Whether some tunnel that takes packets of `sender` for `local` puts fragments together.
+    #[cold]
+    pub fn reassembles(&self, local: IpAddr, sender: IpAddr) -> bool {
+        let prefix = |len: &u8| Some(IpNet::new(sender, *len).ok()?.trunc());
+        let mut prefixes = self.sender_lens(sender).iter().filter_map(prefix);
+        prefixes.any(|sender| self.reassembling.find(&Pair { local, sender }).is_some())
+    }
+
+    /// Prefix lengths by which tunnels name senders of this one's family, longest first.
+    #[inline]
+    fn sender_lens(&self, sender: IpAddr) -> &[u8] {
+        let [ipv4, ipv6] = &self.sender_lens;
+        if sender.is_ipv4() { ipv4 } else { ipv6 }
     }
 
     /// The address that errors about packets of this way in and version come from.

@@ -106,6 +106,8 @@ pub struct TunnelSpec {
     pub mss: Mss,
     /// What may come out; empty: anything.
     pub inner_source: Vec<IpNet>,
+    /// Whether outer packets that come in fragments are put together.
+    pub reassembly: bool,
     /// Whether latency histograms are kept.
     pub latency: bool,
     /// UDP around the encapsulation; `None`: directly on IP.

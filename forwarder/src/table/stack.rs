@@ -60,6 +60,7 @@ pub(super) fn tunnels(stacks: &Stacks<'_>, errors: &mut Vec<SpecError>) -> (Vec<
         let tunnel = Tunnel {
             slot: spec.slot,
             mtu: built.mtu,
+            reassembly: spec.reassembly,
             decap: Decap {
                 takes_zero_checksum: spec.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
                 is_uniform: spec.dscp == Dscp::Uniform,

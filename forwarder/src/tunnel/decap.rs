@@ -8,6 +8,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::gre::{self, GreRepr};
 use crate::wire::gue::{Gue, GueRepr};
 use crate::wire::ip::{Ip, Version};
+use crate::wire::ipv6::{UpperLayer, is_extension};
 use crate::wire::udp::Udp;
 use crate::wire::{at_mut, ipv4, ipv6, protocol, tail};
 use ipnet::IpNet;
@@ -116,13 +117,7 @@ pub fn recognise(local: &Local, ip: Ip<'_>, packet: &[u8]) -> Result<Option<Caps
     if upper.is_source_routed {
         return Err(DropReason::SourceRoute);
     }
-    let is_tunnels = match upper.protocol {
-        protocol::GRE => local.gre,
-        protocol::IPV4 | protocol::IPV6 => local.ip,
-        protocol::UDP => !local.udp.is_empty(),
-        _ => false,
-    };
-    if !is_tunnels {
+    if !local.takes(upper.protocol) {
         // GRE and IP-in-IP for a tunnel's address that has no tunnel of that kind are refused, not answered.
         let is_stray = matches!(upper.protocol, protocol::GRE | protocol::IPV4 | protocol::IPV6);
         return if is_stray && local.is_tunnel_end() { Err(DropReason::NoTunnel) } else { Ok(None) };
@@ -146,6 +141,23 @@ impl Local {
     /// Whether this address is some tunnel's `local`.
     pub fn is_tunnel_end(&self) -> bool {
         self.gre || self.ip || !self.udp.is_empty()
+    }
+
+    /// Whether a fragment may be a tunnel's. What stands in front of the upper layer can be cut off with the first fragment
+    /// (RFC 8200 §4.5), and a first one for another UDP port may be followed by ones that do not say so.
+    pub fn may_take(&self, upper: UpperLayer) -> bool {
+        let is_unsaid = upper.is_later_fragment && is_extension(upper.protocol);
+        self.takes(upper.protocol) || (is_unsaid && self.is_tunnel_end())
+    }
+
+    #[inline]
+    fn takes(&self, protocol: u8) -> bool {
+        match protocol {
+            protocol::GRE => self.gre,
+            protocol::IPV4 | protocol::IPV6 => self.ip,
+            protocol::UDP => !self.udp.is_empty(),
+            _ => false,
+        }
     }
 
     fn framing(&self, port: u16) -> Option<Framing> {

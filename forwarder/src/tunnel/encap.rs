@@ -311,6 +311,7 @@ mod tests {
             mtu: None,
             mss: Mss::Auto,
             inner_source: Vec::new(),
+            reassembly: false,
             latency: false,
             udp: kind.map(|kind| UdpSpec {
                 kind,

@@ -228,6 +228,11 @@ pub fn set_destination(header: &mut [u8; Ipv6::LEN], destination: Ipv6Addr) {
     }
 }
 
+/// Replaces the length of what follows the fixed header.
+pub fn set_payload_len(header: &mut [u8; Ipv6::LEN], len: u16) {
+    [header[4], header[5]] = len.to_be_bytes();
+}
+
 /// Replaces DSCP and ECN.
 #[inline]
 pub fn set_traffic_class(header: &mut [u8; Ipv6::LEN], class: u8) {
@@ -318,12 +323,14 @@ mod tests {
         }
 
         #[test]
-        fn setters_touch_their_own_field(bytes in header(), class: u8) {
+        fn setters_touch_their_own_field(bytes in header(), class: u8, payload_len: u16) {
             let before = parse(&bytes).unwrap();
             let mut bytes = bytes;
             set_traffic_class(&mut bytes, class);
             lower_hop_limit(&mut bytes);
-            let after = Ipv6Repr { traffic_class: class, hop_limit: before.hop_limit.saturating_sub(1), ..before };
+            set_payload_len(&mut bytes, payload_len);
+            let hop_limit = before.hop_limit.saturating_sub(1);
+            let after = Ipv6Repr { traffic_class: class, hop_limit, payload_len, ..before };
             prop_assert_eq!(parse(&bytes).unwrap(), after);
         }
 

@@ -2,7 +2,8 @@
 //!
 //! It owns all that it touches but the counters, which it alone writes. It never waits, allocates or locks while packets
 //! come; tables and empty histograms reach it between two bursts. Whatever it received it has sent, counted and let go of
-//! before it looks at the next queue, so that it holds no packet when it is told to stop.
+//! before it looks at the next queue, so that it holds no packet when it is told to stop; of fragments that are to be put
+//! together it has copies, and gives those up.
 
 mod poller;
 

@@ -128,6 +128,9 @@ impl Poller {
                 self.latency.exchange();
                 self.tap.refresh();
             }
+            if self.engine.deadline().is_some_and(|deadline| deadline <= self.clock.nanoseconds(before)) {
+                self.expire(self.clock.nanoseconds(before));
+            }
             if found == 0 {
                 self.rest(idle_rounds);
                 // Neither a rest nor what else is done between two rounds belongs to the next poll.
@@ -136,6 +139,17 @@ impl Poller {
                 before = after;
             }
         }
+        // What is not whole by now is nobody's any more, and every packet has to be counted.
+        self.expire(u64::MAX);
+    }
+
+    /// Gives up and counts the fragments that are not whole by `now`.
+    #[cold]
+    fn expire(&mut self, now: u64) {
+        let generation = self.subscriber.current();
+        let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
+        self.engine.expire(stats, now);
+        self.engine.released().iter().for_each(|fragments| fragments.account(&self.counters));
     }
 
     /// Leaves the core to others where nothing came for a while and the configuration says so, or nothing ever comes.
@@ -175,6 +189,9 @@ impl Poller {
         counters.dropped.of(DropReason::MultiSegment).add(chained);
         for outcome in &self.outcomes {
             account(outcome, counters, stats);
+        }
+        for fragments in self.engine.released() {
+            fragments.account(counters);
         }
         // A port of which the tables know neither the untagged side nor a VLAN: nothing was decided.
         let undecided = whole.saturating_sub(self.outcomes.len() as u64);
@@ -261,7 +278,8 @@ fn stage_made<'a>(
                 }
             }
             Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
-            Verdict::Consumed => counters.consumed.add(1),
+            // Nothing made here is a fragment for one of its own tunnels: that leaves by a port.
+            Verdict::Consumed | Verdict::Held => counters.consumed.add(1),
             Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
         }
     }
@@ -272,7 +290,8 @@ fn stage_made<'a>(
 #[inline]
 fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
     match outcome.verdict {
-        Verdict::Send(_) => {}
+        // A fragment that is held counts when it is released.
+        Verdict::Send(_) | Verdict::Held => {}
         Verdict::Consumed => counters.consumed.add(1),
         Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
         // No kernel is attached to a worker.

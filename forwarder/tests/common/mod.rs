@@ -134,6 +134,7 @@ pub fn tunnel(name: &str, slot: u32, encap: Encap, local: &str, remote: &str) ->
         mtu: None,
         mss: Mss::Auto,
         inner_source: Vec::new(),
+        reassembly: false,
         latency: true,
         udp: None,
     }

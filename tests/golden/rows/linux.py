@@ -81,6 +81,25 @@ def cut(frame, gre_inside, udp_inside, gue_inside=False):
     return tos, packet[at:end]
 
 
+def part(frame):
+    """What the fragment in a frame is a part of, where it belongs there, whether more follow, and its data."""
+    packet = frame[14:]
+    if packet[0] >> 4 == 4:
+        end, ident, field = struct.unpack("!HHH", packet[2:8])
+        return (packet[12:20], ident), (field & 0x1FFF) * 8, field & 0x2000, packet[20:end]
+    field, ident = struct.unpack("!HI", packet[42:48])
+    return (packet[8:40], ident), field & 0xFFF8, field & 1, packet[48:40 + struct.unpack("!H", packet[4:6])[0]]
+
+
+def joined(frame, data):
+    """The first fragment's frame with the payload of all."""
+    packet = frame[14:]
+    if packet[0] >> 4 == 4:
+        header = packet[:2] + struct.pack("!H", 20 + len(data)) + packet[4:6] + b"\0\0" + packet[8:20]
+        return frame[:14] + rechecked(header) + data
+    return frame[:14] + packet[:4] + struct.pack("!H", len(data)) + packet[40:41] + packet[7:40] + data
+
+
 def patched(frame, tos):
     """The kernel's frame with another outer type of service."""
     return frame[:14] + marked(frame[14:], tos)
@@ -150,6 +169,31 @@ for line in (HERE / "manifest.tsv").read_text().splitlines():
             ecn = RESULT.get((inner_tos & 3, tos & 3), inner_tos & 3)
             row.out("inside", ethernet(ENDS[end], INSIDE, hop(marked(inner, inner_tos & 0xFC | ecn))),
                     rx={f"end-{end}": inner})
+
+    if name.startswith("frag-outer"):
+        row = Linux(f"linux/{name}-reassembly", config(v6, {**keys, "reassembly": True}, udp_keys, True),
+                    tunnels={"end-1": derived, "end-2": derived}, **marks)
+        begun = {}
+        for stamp, frame in packets(name):
+            end = end_of(frame)
+            row.at(stamp).send("left" if end == 1 else "right", frame)
+            whole = frame
+            if cut(frame, encap == "gre", udp_keys is not None) is None:
+                of, start, more, data = part(frame)
+                first, so_far, count = begun.pop(of, (frame, b"", 0))
+                assert len(so_far) == start, "the kernel sends them in order"
+                if more:
+                    begun[of] = (first, so_far + data, count + 1)
+                    row.hold()
+                    continue
+                row.joined(count)
+                whole = joined(first, so_far + data)
+            tos, inner = cut(whole, encap == "gre", udp_keys is not None)
+            inner_tos = class_of(inner)
+            ecn = RESULT.get((inner_tos & 3, tos & 3), inner_tos & 3)
+            row.out("inside", ethernet(ENDS[end], INSIDE, hop(marked(inner, inner_tos & 0xFC | ecn))),
+                    rx={f"end-{end}": inner})
+        assert not begun
 
     if "gretap" in name or name.startswith("frag-outer") or (v6 and "encaplimit" not in words):
         continue

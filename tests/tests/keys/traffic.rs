@@ -90,7 +90,7 @@ pub(crate) fn from_wan() -> Vec<Packet> {
     let mut echo = vec![8, 0];
     echo.extend(WRONG);
     echo.extend([0, 1, 0, 1]);
-    frames(
+    let mut packets = frames(
         2,
         vec![
             plain(gre(&inner)),
@@ -106,5 +106,22 @@ pub(crate) fn from_wan() -> Vec<Packet> {
             (Some(5), ip4("198.18.0.2", "10.1.0.9", 17, true, &small)),
             (Some(5), ip4("198.18.0.2", "198.18.0.1", 17, true, &small)),
         ],
-    )
+    );
+    let is_fou = |packet: &&Packet| packet.bytes[12..14] == [0x86, 0xdd] && packet.bytes[14 + 6] == 17;
+    let fragments = fragments(&packets.iter().find(is_fou).unwrap().bytes);
+    let last = packets[packets.len() - 1].time;
+    packets.extend(fragments.map(|bytes| Packet { time: last, bytes }));
+    packets
+}
+
+/// An IPv6 packet in two fragments; nothing in its header depends on the rest but the length.
+fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
+    let (header, payload) = frame.split_at(14 + 40);
+    let (first, last) = payload.split_at(48);
+    [(first, [0, 1]), (last, [0, 48])].map(|(data, field)| {
+        let mut frame = [header, &[header[14 + 6], 0], &field, &[0, 0, 0, 7], data].concat();
+        frame[14 + 5] = 8 + data.len() as u8;
+        frame[14 + 6] = 44;
+        frame
+    })
 }

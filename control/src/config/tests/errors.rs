@@ -140,6 +140,7 @@ fn tunnels() {
         ("profile = \"cni-v2\"", 11, "mtu 1500 does not fit"),
         ("inner_source = []", 16, "empty"),
         ("inner_source = [\"10.0.0.1/8\"]", 17, "10.0.0.0/8"),
+        ("reassembly = 1", 14, "true or false"),
         ("latency = \"on\"", 11, "\"auto\", true or false"),
         ("latency = 0", 11, "\"auto\", true or false, found 0"),
         ("health = {}", 10, "not supported by this version"),

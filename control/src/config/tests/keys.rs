@@ -72,6 +72,7 @@ fn every_key_changes_what_is_made_of_it() {
         tunnel("mss = { ipv4 = 1332, ipv6 = 1312 }"),
         tunnel("profile = \"cni-legacy-fou\""),
         tunnel("inner_source = [\"10.7.0.0/16\", \"10.8.0.1\"]"),
+        tunnel("reassembly = true"),
         tunnel("latency = false"),
         udp(""),
         udp("port = 6666"),
@@ -118,7 +119,7 @@ fn written_defaults_change_nothing() {
     let text = text.replace(
         "encap = \"gre\"",
         "encap = \"gre\"\naddresses = []\nchecksum = false\nsequence = false\nkeepalive = false\nttl = 64\ndscp = \"inherit\"\n\
-         ecn = \"rfc6040\"\ndf = \"set\"\nmtu = \"auto\"\nmss = \"auto\"\nlatency = \"auto\"",
+         ecn = \"rfc6040\"\ndf = \"set\"\nmtu = \"auto\"\nmss = \"auto\"\nreassembly = false\nlatency = \"auto\"",
     );
     let ((base, base_spec), (config, spec)) = (good(BASE), good(&text));
     assert_eq!(spec, base_spec);
