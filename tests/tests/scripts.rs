@@ -1,16 +1,28 @@
-//! The scripts that an operator starts by hand: what they say to wrong words, before they touch anything.
+//! The scripts that an operator starts by hand: what they say to wrong words, before they touch anything, and that the
+//! bench measures.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
 
-use std::path::Path;
+use serde_json::Value;
+use std::io::Write;
 use std::process::Command;
+use tests::binary;
 
-/// Runs `scripts/nic` and returns its exit code, what it printed and what it complained of.
-fn nic(args: &[&str]) -> (i32, String, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/nic");
-    let output = Command::new(script).args(args).output().unwrap();
+/// Runs a script and returns its exit code, what it printed and what it complained of.
+fn script(name: &str, args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(binary::root().join("scripts").join(name));
+    let output = command.args(args).env("CULVERT_BIN", binary::culvert()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn nic(args: &[&str]) -> (i32, String, String) {
+    script("nic", args)
+}
+
+/// Says why a test does not run, past the runner, which keeps to itself what a passing test prints.
+fn skip(what: &str, reason: &str) {
+    std::io::stdout().write_all(format!("skipped: {what}: {reason}\n").as_bytes()).unwrap();
 }
 
 #[test]
@@ -50,4 +62,53 @@ fn nic_lists_every_network_device_with_its_driver() {
         assert!(list.lines().any(|line| line.starts_with(&address)), "{address} is not in\n{list}");
     }
     assert!(list.starts_with("PCI "), "{list}");
+}
+
+#[test]
+fn bench_lists_its_rows_and_names_a_wrong_one() {
+    if !binary::succeeds("python3", ["--version"]) {
+        return skip("bench_lists_its_rows_and_names_a_wrong_one", "python3 is not installed");
+    }
+    let (code, list, complaint) = script("bench", &["--list"]);
+    assert_eq!(code, 0, "{complaint}");
+    for row in ["plain-ip4", "gre4-decap", "stack-encap", "transit", "tunnels-100k", "workers-2"] {
+        assert!(list.lines().any(|line| line.starts_with(row)), "{row} is not in\n{list}");
+    }
+    let (code, _, complaint) = script("bench", &["gre4-decapp"]);
+    assert_eq!(code, 2, "{complaint}");
+    assert!(complaint.contains("no such row: gre4-decapp"), "{complaint}");
+}
+
+#[test]
+fn bench_measures_a_row_against_testpmd() {
+    let name = "bench_measures_a_row_against_testpmd";
+    for (tool, word) in [("dpdk-testpmd", "--help"), ("python3", "--version"), ("jq", "--version")] {
+        if Command::new(tool).arg(word).output().is_err() {
+            return skip(name, &format!("{tool} is not installed"));
+        }
+    }
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return skip(name, "needs two cores");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let (code, json, complaint) =
+        script("bench", &["stack-decap", "--runs", "1", "--seconds", "0.2", "--json", "--out", out]);
+    assert_eq!(code, 0, "{complaint}");
+    let results: Value = serde_json::from_str(&json).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    // The row that the target is measured by comes along.
+    let names: Vec<&Value> = rows.iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["gre4-decap", "stack-decap"], "{json}");
+    for row in rows {
+        let cycles = |program: &str| row[program]["cycles_per_packet"]["median"].as_f64().unwrap();
+        let cost = row["cost"].as_f64().unwrap();
+        assert!(cycles("testpmd") > 1.0, "{json}");
+        assert!((cycles("culvert") - cycles("testpmd") - cost).abs() < 0.02, "{json}");
+        assert_eq!(row["met"], cost <= row["limit"].as_f64().unwrap(), "{json}");
+    }
+    let kept = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&kept("results.json")).unwrap(), results);
+    assert!(kept("table.txt").lines().any(|line| line.starts_with("stack-decap ")), "{}", kept("table.txt"));
+    assert!(kept("plot.svg").contains(">stack-decap</text>"), "{}", kept("plot.svg"));
 }
