@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,8 @@ def say(line):
 
 
 if __name__ == "__main__":
+    # By way of an exception, so that the programs that were started are ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except KeyboardInterrupt:

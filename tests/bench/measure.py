@@ -247,7 +247,10 @@ class Culvert(Program):
 
     def _ask(self, what):
         command = [self.binary, "show", what, "--json", "--socket", self.socket]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER)
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER)
+        except subprocess.TimeoutExpired:
+            return None
         return json.loads(answer.stdout) if answer.returncode == 0 else None
 
 

@@ -52,6 +52,7 @@ class Row:
     scenario: Scenario
     target: Target | None = None
     quick: bool = False
+    counted: bool = False  # `scripts/bench instructions` counts it
 
 
 def decap(*stack, **more):
@@ -71,31 +72,31 @@ MSS_OFF, LATENCY_OFF, LATENCY_ON = ('mss = "off"',), ("latency = false",), ("lat
 TUNNELS_100K, TUNNELS_1M = many(tunnels=HUNDRED_THOUSAND), many(tunnels=MILLION)
 
 ROWS = [
-    Row("plain-ip4", "IPv4 forwarding, no tunnel", Scenario(), most(25), quick=True),
-    Row("plain-ip6", "IPv6 forwarding, no tunnel", Scenario(inside=6)),
-    Row("gre4-decap", "GRE/IPv4 off, one tunnel", decap(GRE4), most(35), quick=True),
-    Row("gre4-encap", "GRE/IPv4 on, one tunnel", encap(GRE4), most(35), quick=True),
-    Row("gre6-decap", "GRE/IPv6 off", decap(GRE6), most(35)),
-    Row("gre6-encap", "GRE/IPv6 on", encap(GRE6), most(35)),
-    Row("fou6-decap", "IP in FOU/IPv6 off, checksum verified", decap(FOU6)),
-    Row("fou6-encap", "IP in FOU/IPv6 on, checksum written", encap(FOU6)),
-    Row("fou6-gre-decap", "GRE in FOU/IPv6 off, checksum verified", decap(FOU6_GRE), most(35), quick=True),
-    Row("fou6-gre-encap", "GRE in FOU/IPv6 on, checksum written", encap(FOU6_GRE), most(35), quick=True),
-    Row("fou6-gre-zero-decap", "as fou6-gre-decap, UDP checksum zero", decap(FOU6_GRE_ZERO)),
-    Row("fou6-gre-zero-encap", "as fou6-gre-encap, UDP checksum zero", encap(FOU6_GRE_ZERO)),
-    Row("stack-decap", "GRE/IPv4 in FOU/IPv6 off, both layers", decap(*STACK), like("gre4-decap"), True),
-    Row("stack-encap", "GRE/IPv4 in FOU/IPv6 on, both layers", encap(*STACK), like("gre4-encap"), True),
-    Row("transit", "FOU/IPv6 off, the GRE/IPv4 in it forwarded", Scenario(STACK, "transit"), most(40), True),
+    Row("plain-ip4", "IPv4 forwarding, no tunnel", Scenario(), most(25), quick=True, counted=True),
+    Row("plain-ip6", "IPv6 forwarding, no tunnel", Scenario(inside=6), counted=True),
+    Row("gre4-decap", "GRE/IPv4 off, one tunnel", decap(GRE4), most(35), quick=True, counted=True),
+    Row("gre4-encap", "GRE/IPv4 on, one tunnel", encap(GRE4), most(35), quick=True, counted=True),
+    Row("gre6-decap", "GRE/IPv6 off", decap(GRE6), most(35), counted=True),
+    Row("gre6-encap", "GRE/IPv6 on", encap(GRE6), most(35), counted=True),
+    Row("fou6-decap", "IP in FOU/IPv6 off, checksum verified", decap(FOU6), counted=True),
+    Row("fou6-encap", "IP in FOU/IPv6 on, checksum written", encap(FOU6), counted=True),
+    Row("fou6-gre-decap", "GRE in FOU/IPv6 off, checksum verified", decap(FOU6_GRE), most(35), quick=True, counted=True),
+    Row("fou6-gre-encap", "GRE in FOU/IPv6 on, checksum written", encap(FOU6_GRE), most(35), quick=True, counted=True),
+    Row("fou6-gre-zero-decap", "as fou6-gre-decap, UDP checksum zero", decap(FOU6_GRE_ZERO), counted=True),
+    Row("fou6-gre-zero-encap", "as fou6-gre-encap, UDP checksum zero", encap(FOU6_GRE_ZERO), counted=True),
+    Row("stack-decap", "GRE/IPv4 in FOU/IPv6 off, both layers", decap(*STACK), like("gre4-decap"), True, True),
+    Row("stack-encap", "GRE/IPv4 in FOU/IPv6 on, both layers", encap(*STACK), like("gre4-encap"), True, True),
+    Row("transit", "FOU/IPv6 off, the GRE/IPv4 in it forwarded", Scenario(STACK, "transit"), most(40), True, True),
     Row("gre4-decap-imix", "gre4-decap, IMIX", decap(GRE4, sizes=IMIX, count=1020)),
     Row("gre4-decap-1500", "gre4-decap, 1,500 bytes", decap(GRE4, sizes=(LARGE,)), like("gre4-decap")),
     Row("gre4-encap-imix", "gre4-encap, IMIX", encap(GRE4, sizes=IMIX, count=1020)),
     Row("gre4-encap-1500", "gre4-encap, 1,500 bytes", encap(GRE4, sizes=(LARGE,)), like("gre4-encap"), True),
     Row("stack-decap-1500", "stack-decap, 1,500 bytes: each is summed", decap(*STACK, sizes=(LARGE,))),
     Row("stack-encap-1500", "stack-encap, 1,500 bytes", encap(*STACK, sizes=(LARGE,)), like("stack-encap")),
-    Row("mss-data-off", "gre4-encap of TCP data, MSS left alone", encap(GRE4, traffic="data", keys=MSS_OFF)),
-    Row("mss-data", "gre4-encap of TCP data, MSS clamped", encap(GRE4, traffic="data"), above("mss-data-off", 3)),
-    Row("mss-syn-off", "gre4-encap of SYNs, MSS left alone", encap(GRE4, traffic="syn", keys=MSS_OFF)),
-    Row("mss-syn", "gre4-encap of SYNs, MSS clamped", encap(GRE4, traffic="syn"), above("mss-syn-off", 25)),
+    Row("mss-data-off", "gre4-encap of TCP data, MSS left alone", encap(GRE4, traffic="data", keys=MSS_OFF), counted=True),
+    Row("mss-data", "gre4-encap of TCP data, MSS clamped", encap(GRE4, traffic="data"), above("mss-data-off", 3), counted=True),
+    Row("mss-syn-off", "gre4-encap of SYNs, MSS left alone", encap(GRE4, traffic="syn", keys=MSS_OFF), counted=True),
+    Row("mss-syn", "gre4-encap of SYNs, MSS clamped", encap(GRE4, traffic="syn"), above("mss-syn-off", 25), counted=True),
     Row("latency-off", "gre4-decap without histogram of the tunnel", decap(GRE4, keys=LATENCY_OFF)),
     Row("latency-on", "gre4-decap with histogram of the tunnel", decap(GRE4, keys=LATENCY_ON), above("latency-off", 2)),
     Row("tunnels-1", "gre4-decap, as many packets as the next rows", decap(GRE4, **many())),
