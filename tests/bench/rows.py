@@ -122,6 +122,8 @@ def unknown(names):
 
 def by_name(names):
     """The rows of these names, and those that their targets are measured by, in the table's order."""
-    wanted = set(names)
-    wanted |= {row.target.row for row in ROWS if row.name in wanted and row.target}
+    others, wanted = set(names), set()
+    while others:
+        wanted |= others
+        others = {row.target.row for row in ROWS if row.name in others and row.target} - wanted
     return [row for row in ROWS if row.name in wanted]
