@@ -4,9 +4,9 @@
 //! the values from which the forwarder compiles its tables; [`diagnostic`] is how its findings read. [`check`] stops
 //! there. [`explain`] says what the tables hold for each tunnel, and why; [`replay`] sends captures through them, and
 //! [`trace`] tells of single packets why they went where they went;
-//! [`mod@run`] lets worker cores do so with what arrives, while the control thread is the [`daemon`], which answers on a
-//! [`socket`] and takes a new file by [`reload`]. [`show`] and [`client`] are the other end of that socket; what goes over
-//! it is in [`protocol`].
+//! [`mod@run`] lets worker cores do so with what arrives, once [`preflight`] has said what the machine lacks, while the
+//! control thread is the [`daemon`], which answers on a [`socket`] and takes a new file by [`reload`]. [`show`] and
+//! [`client`] are the other end of that socket; what goes over it is in [`protocol`].
 
 // Without DPDK nothing reads what only a running daemon needs.
 #![cfg_attr(not(feature = "dpdk"), allow(dead_code, unused_imports))]
@@ -23,6 +23,8 @@ mod trace;
 mod protocol;
 mod client;
 mod show;
+#[cfg(feature = "dpdk")]
+mod preflight;
 #[cfg(feature = "dpdk")]
 mod run;
 #[cfg(feature = "dpdk")]

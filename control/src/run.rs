@@ -7,6 +7,7 @@ use crate::config::{self, Config, Hugepages, Idle, Queues, Rss, Slots};
 use crate::crew::{Crew, CrewError};
 use crate::daemon::Daemon;
 use crate::diagnostic::Diagnostic;
+use crate::preflight;
 use crate::report::inventory::mac;
 use crate::report::latency::Latency;
 use crate::report::say;
@@ -95,6 +96,8 @@ fn run(file: &Path) -> Result<(), RunError> {
     // Before a device is touched; the tables that are used are compiled once the devices' addresses are known.
     config.compile(&config.stand_in_macs(), &mut Slots::default()).map_err(RunError::Config)?;
     log(format_args!("version {}, configuration {}", env!("CARGO_PKG_VERSION"), file.display()));
+    let findings = preflight::warnings(Path::new("/"), &config, cfg!(target_feature = "avx2"));
+    findings.iter().for_each(|finding| log(format_args!("{finding}")));
     let mut socket = Socket::bind(&config.control.socket)?;
     let Some(mut daemon) = start(config, &signals)? else {
         log(format_args!("told to stop before it began"));

@@ -642,6 +642,9 @@ fn each_thread_runs_on_the_core_that_is_configured_for_it() {
         let cores = |name: &str| of_thread(&daemon, name, "Cpus_allowed_list");
         assert_eq!(cores(&format!("worker-{worker}")), worker.to_string());
         assert_eq!(cores("culvert"), control.to_string());
+        // What the machine is warned of is logged and does no more.
+        let warned = daemon.log().contains("culvert: warning: a worker is on core 0");
+        assert_eq!(warned, worker == 0, "{}", daemon.log());
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) use document::nearest;
 pub(crate) use port::{Port, Queues, Rss};
 pub(crate) use profile::{PROFILES, Profile};
 pub(crate) use slots::Slots;
+#[cfg(feature = "dpdk")]
+pub(crate) use system::core_list;
 pub(crate) use system::{ControlSocket, DEFAULT_SOCKET, Hugepages, Idle, System};
 
 use crate::diagnostic::{Diagnostic, Severity};

@@ -34,6 +34,14 @@ pub(crate) struct Port {
     pub(crate) rss: Rss,
 }
 
+impl Port {
+    /// What DPDK and Linux know its device by: the PCI address with its domain, a virtual device's name.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn identity(&self) -> String {
+        identity(&self.device)
+    }
+}
+
 /// How many receive queues a port has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queues {
@@ -170,7 +178,7 @@ impl<'a> Ports<'a> {
     }
 }
 
-/// What DPDK tells devices apart by: the PCI address with its domain, the virtual device without its arguments.
+/// What devices are told apart by: the PCI address with its domain, the virtual device without its arguments.
 fn identity(device: &str) -> String {
     let name = device.split(',').next().unwrap_or(device).to_ascii_lowercase();
     let is_short_pci = matches!(name.as_bytes(), [_, _, b':', _, _, b'.', _]);

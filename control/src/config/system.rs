@@ -133,17 +133,24 @@ fn eal_arg(item: &Value<'_>, findings: &mut Findings) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Cores that the kernel leaves alone (`isolated` as sysfs prints it: `2-3,6`), except control's own; else core 1.
+/// Cores that the kernel leaves alone (`isolated` as sysfs prints it), except control's own; else core 1.
 fn default_cores(isolated: &str, control_core: usize) -> Vec<usize> {
-    let mut cores = Vec::new();
-    for part in isolated.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
-            cores.extend((first..=last).take(MAX_CORE as usize).filter(|core| *core != control_core));
-        }
-    }
+    let mut cores = core_list(isolated);
+    cores.retain(|core| *core != control_core);
     if cores.is_empty() {
         cores.push(1);
+    }
+    cores
+}
+
+/// The cores of a list as Linux prints it: `2-3,6`. What is no number, such as the `(null)` of some kernels, is left out.
+pub(crate) fn core_list(text: &str) -> Vec<usize> {
+    let mut cores = Vec::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
+            cores.extend((first..=last).take(MAX_CORE as usize + 1));
+        }
     }
     cores
 }
@@ -205,11 +212,32 @@ pub(super) fn read_icmp(root: &mut Table<'_>, findings: &mut Findings) -> IcmpRa
 mod tests {
     use super::*;
 
+    const PORT: &str = "[[port]]\nname = \"a\"\ndevice = \"net_null0\"\n";
+
     #[test]
     fn workers_take_the_isolated_cores_by_default() {
         assert_eq!(default_cores("2-3,6\n", 0), [2, 3, 6]);
         assert_eq!(default_cores("0-2\n", 0), [1, 2]);
         assert_eq!(default_cores("\n", 0), [1]);
         assert_eq!(default_cores("0", 0), [1]);
+    }
+
+    #[test]
+    fn a_file_without_worker_cores_takes_what_this_machine_isolates_else_core_1() {
+        let isolated = std::fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+        for (text, control_core) in [("", 0), ("[system]\ncontrol_core = 2\n", 2)] {
+            let config = crate::config::parse("test.toml", text.to_owned() + PORT).unwrap();
+            assert_eq!(config.system.worker_cores, default_cores(&isolated, control_core), "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_of_cores_are_read_as_linux_prints_them() {
+        assert_eq!(core_list("0\n"), [0]);
+        assert_eq!(core_list("0-1,4,6-7\n"), [0, 1, 4, 6, 7]);
+        for none in ["", "\n", " (null)\n", "2-", "-", ","] {
+            assert_eq!(core_list(none), [0; 0], "{none:?}");
+        }
+        assert_eq!(core_list("0-18446744073709551615").len(), 1024);
     }
 }
