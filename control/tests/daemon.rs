@@ -696,6 +696,21 @@ fn receive_queues_and_their_spreading_are_those_configured() {
 }
 
 #[test]
+fn ordinary_pages_hold_the_buffers_of_many_queues() {
+    // No buffer crosses the end of a page, so each takes one: 200 MiB, and 130 if bytes alone were counted.
+    let port = |number: u8| {
+        let name = format!("name = \"many{number}\"\ndevice = \"net_null{number},no-rx=1\"");
+        format!("\n[[port]]\n{name}\nrx_queues = 16\n")
+    };
+    let body: String = (0..3).map(port).collect();
+    let Some(daemon) = Daemon::start(&body) else { return };
+    assert!(daemon.log().contains("packet memory in ordinary pages"));
+    for port in daemon.show("ports").as_array().unwrap() {
+        assert_eq!(port["rx_queues"], 16);
+    }
+}
+
+#[test]
 fn a_tunnel_has_a_histogram_only_where_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     traffic(folder.path(), 100);

@@ -4,9 +4,9 @@
 //! one machine. Virtual devices are plugged in when their port is opened, where a refusal can be told to its port.
 
 use super::error::{DpdkError, last_code, reason};
-use super::pool::{Pool, PoolSize};
+use super::pool::{HUGEPAGE, PAGE, Pool, PoolSize};
 use super::port::{self, PortOptions};
-use dpdk_sys::{rte_eal_cleanup, rte_eal_init, rte_get_tsc_hz};
+use dpdk_sys::{CULVERT_SOCKET_ANY, rte_eal_cleanup, rte_eal_init, rte_get_tsc_hz};
 use std::ffi::{CString, c_char, c_int};
 use std::fs;
 use std::path::Path;
@@ -75,9 +75,11 @@ impl Eal {
             return Err(DpdkError::AlreadyStarted);
         }
         check_cores(options, &fs::read_to_string(ONLINE_CORES).unwrap_or_default())?;
-        let needed = BASE_MEMORY + port::expected_pool(ports, options.worker_cores.len()).memory();
-        let hugepages = choose_memory(options.hugepages, needed, free_hugepages(Path::new(HUGEPAGES)))?;
-        let texts = arguments(options, ports, hugepages, needed);
+        let pool = port::expected_pool(ports, options.worker_cores.len());
+        let needed = |page| BASE_MEMORY + pool.memory(page);
+        let free = free_hugepages(Path::new(HUGEPAGES));
+        let hugepages = choose_memory(options.hugepages, needed(HUGEPAGE), free)?;
+        let texts = arguments(options, ports, hugepages, needed(PAGE));
         let nul =
             |text: &String| DpdkError::Nul { what: "an argument for DPDK (eal_args)", value: text.clone() };
         let arguments = texts
@@ -118,6 +120,8 @@ impl Eal {
 
     /// The pool of this memory node with buffers of this size, made where there is none.
     pub(crate) fn pool(&self, socket: c_int, size: PoolSize) -> Result<Arc<Pool>, DpdkError> {
+        // DPDK knows of no nodes without hugepages, and the memory that was asked for is enough for one pool.
+        let socket = if self.inner.hugepages { socket } else { CULVERT_SOCKET_ANY };
         let mut pools = self.pools();
         if let Some(pool) = pools.iter().find(|pool| pool.socket == socket && pool.size == size) {
             return Ok(pool.clone());
@@ -185,6 +189,7 @@ fn free_hugepages(folder: &Path) -> u64 {
     bytes.sum()
 }
 
+/// What EAL is started with; `needed` is what packets take in ordinary pages.
 fn arguments(options: &EalOptions, ports: &[PortOptions], hugepages: bool, needed: u64) -> Vec<String> {
     let mut arguments = vec!["culvert".to_owned()];
     let mut add = |parts: &[&str]| arguments.extend(parts.iter().map(|part| (*part).to_owned()));

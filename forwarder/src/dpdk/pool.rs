@@ -28,6 +28,15 @@ const CACHE: u32 = 256;
 /// Bytes of a buffer beside its room: the mbuf, the pool's own header, alignment.
 const BUFFER_OVERHEAD: u64 = 320;
 
+/// Bytes of the pool's ring for each buffer: a pointer, and the ring's length is a power of two.
+const RING_SLOT: u64 = 16;
+
+/// Bytes of the pages that DPDK lays buffers out in without hugepages.
+pub(crate) const PAGE: u64 = 4 << 10;
+
+/// Bytes of the smallest hugepages; larger ones leave less unused.
+pub(crate) const HUGEPAGE: u64 = 2 << 20;
+
 /// How many buffers, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolSize {
@@ -49,9 +58,15 @@ impl PoolSize {
         PoolSize { packets: descriptors.saturating_add(caches), bytes }
     }
 
-    /// Bytes of memory that such a pool takes.
-    pub(crate) fn memory(self) -> u64 {
-        u64::from(self.packets) * (u64::from(self.bytes) + BUFFER_OVERHEAD)
+    /// Bytes of memory that such a pool takes in pages of `page` bytes. DPDK lets no buffer cross from one page into the
+    /// next, since these need not be neighbours in the device's eyes; one that is longer than a page begins a page.
+    pub(crate) fn memory(self, page: u64) -> u64 {
+        let (packets, buffer) = (u64::from(self.packets), u64::from(self.bytes) + BUFFER_OVERHEAD);
+        let pages = match page / buffer {
+            0 => packets * buffer.div_ceil(page),
+            in_each => packets.div_ceil(in_each),
+        };
+        pages * page + packets * RING_SLOT
     }
 }
 
@@ -122,6 +137,16 @@ mod tests {
     fn full_queues_leave_buffers_for_every_worker() {
         let size = PoolSize::new(1500, 4096, 3);
         assert!(size.packets >= 4096 + 3 * (CACHE + BURST as u32));
-        assert!(size.memory() > u64::from(size.packets) * u64::from(size.bytes));
+    }
+
+    #[test]
+    fn no_buffer_is_counted_across_the_end_of_a_page() {
+        let count = |bytes, page| PoolSize { packets: 1000, bytes }.memory(page) - 1000 * RING_SLOT;
+        // 2,496 bytes of which one fits, 9,664 that take three pages.
+        assert_eq!(count(2_176, PAGE), 1000 * PAGE);
+        assert_eq!(count(9_344, PAGE), 1000 * 3 * PAGE);
+        // 840 of the smaller, 217 of the larger.
+        assert_eq!(count(2_176, HUGEPAGE), 2 * HUGEPAGE);
+        assert_eq!(count(9_344, HUGEPAGE), 5 * HUGEPAGE);
     }
 }
