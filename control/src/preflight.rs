@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Where Linux describes its cores.
 const CPU: &str = "sys/devices/system/cpu";
 
-/// Where Linux says how many hugepages of each size are reserved.
+/// Where Linux says how many hugepages of each size there are.
 const HUGEPAGES: &str = "sys/kernel/mm/hugepages";
 
 /// Where Linux says which clock it trusts.
@@ -45,9 +45,17 @@ impl fmt::Display for Warning {
     }
 }
 
-/// All warnings about the machine whose `/sys` and `/proc` are below `root`; `built_for_v3` says whether the compiler
-/// was allowed the instructions of x86-64-v3.
-pub(crate) fn warnings(root: &Path, config: &Config, built_for_v3: bool) -> Vec<Warning> {
+/// What culvert would use of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Bytes of free hugepages.
+    pub(crate) hugepages: u64,
+    /// Whether the compiler was allowed the instructions of x86-64-v3.
+    pub(crate) v3: bool,
+}
+
+/// All warnings about the machine whose `/sys` and `/proc` are below `root`.
+pub(crate) fn warnings(root: &Path, config: &Config, needs: Needs) -> Vec<Warning> {
     let machine = Machine { root, workers: &config.system.worker_cores };
     let mut warnings = machine.far_devices(config);
     warnings.extend(machine.first_core());
@@ -59,13 +67,13 @@ pub(crate) fn warnings(root: &Path, config: &Config, built_for_v3: bool) -> Vec<
     warnings.extend(machine.siblings());
     warnings.extend(machine.governors());
     if config.system.hugepages == Hugepages::Auto {
-        warnings.extend(machine.no_hugepages());
+        warnings.extend(machine.few_hugepages(needs.hugepages));
     }
     warnings.extend(machine.no_transparent_hugepages());
     warnings.extend(machine.other_clock());
     let flags = machine.flags();
     warnings.extend(flags.as_deref().and_then(changing_counter));
-    if !built_for_v3 {
+    if !needs.v3 {
         warnings.extend(flags.as_deref().and_then(unused_instructions));
     }
     warnings
@@ -172,19 +180,24 @@ impl Machine<'_> {
         slow.collect()
     }
 
-    /// A machine where packet memory cannot be in hugepages, though it might be.
-    fn no_hugepages(self) -> Option<Warning> {
-        let sizes = std::fs::read_dir(self.path(HUGEPAGES)).ok()?.flatten();
-        let reserved = sizes.filter_map(|size| {
-            std::fs::read_to_string(size.path().join("nr_hugepages")).ok()?.trim().parse::<u64>().ok()
+    /// A machine where packet memory does not fit into hugepages, of which `needed` bytes would have to be free.
+    fn few_hugepages(self, needed: u64) -> Option<Warning> {
+        let names = std::fs::read_dir(self.path(HUGEPAGES)).ok()?.flatten().map(|size| size.file_name());
+        let free = names.filter_map(|name| {
+            let name = name.to_str()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            Some(kib * 1024 * self.number(format!("{HUGEPAGES}/{name}/free_hugepages"))?)
         });
         // Without any number there is nothing to say.
-        (reserved.max()? == 0).then(|| Warning {
-            what: "packet memory is in pages of 4 KiB, which miss the TLB more often".to_owned(),
-            expected: "reserved hugepages".to_owned(),
-            found: "none".to_owned(),
-            remedy: "run scripts/nic hugepages 512, which reserves 1 GiB, or write hugepages = \"off\""
-                .to_owned(),
+        let free = free.reduce(u64::saturating_add)?;
+        let missing = needed.checked_sub(free).filter(|missing| *missing > 0)?;
+        let reserved = self.number(format!("{HUGEPAGES}/hugepages-2048kB/nr_hugepages")).unwrap_or(0);
+        let pages = reserved + missing.div_ceil(2 << 20);
+        Some(Warning {
+            what: "packets lie in pages of 4 KiB, which miss the TLB more often".to_owned(),
+            expected: format!("{} MiB of free hugepages", needed.div_ceil(1 << 20)),
+            found: format!("{} MiB", free >> 20),
+            remedy: format!("run scripts/nic hugepages {pages}, or write hugepages = \"off\""),
         })
     }
 
@@ -236,6 +249,10 @@ impl Machine<'_> {
         std::fs::read_to_string(self.path(path.as_ref())).ok().map(|text| text.trim().to_owned())
     }
 
+    fn number(self, path: String) -> Option<u64> {
+        self.read(path)?.parse().ok()
+    }
+
     fn path(self, path: &str) -> PathBuf {
         self.root.join(path)
     }
@@ -285,7 +302,7 @@ mod tests {
     /// A made-up machine with two nodes of four cores, on which nothing is to be said about workers on cores 2 and 3.
     struct Tree(tempfile::TempDir);
 
-    const GOOD: [(&str, &str); 17] = [
+    const GOOD: [(&str, &str); 18] = [
         ("sys/bus/pci/devices/0000:3b:00.0/numa_node", "0"),
         ("sys/devices/system/node/node0/cpulist", "0-3"),
         ("sys/devices/system/node/node1/cpulist", "4-7"),
@@ -299,7 +316,8 @@ mod tests {
         ("sys/devices/system/cpu/cpu2/cpufreq/scaling_governor", "performance"),
         ("sys/devices/system/cpu/cpu3/cpufreq/scaling_governor", "performance"),
         ("sys/devices/system/cpu/cpu6/cpufreq/scaling_governor", "performance"),
-        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "50"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "60"),
         ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never"),
         (CLOCK, "tsc"),
         (
@@ -343,13 +361,13 @@ mod tests {
             self.warnings_of(system, false)
         }
 
-        fn warnings_of(&self, system: &str, built_for_v3: bool) -> Vec<String> {
+        fn warnings_of(&self, system: &str, v3: bool) -> Vec<String> {
             let text = format!(
                 "[system]\n{system}\n[[port]]\nname = \"wan\"\ndevice = \"3B:00.0,queues=2\"\n\
                  [[port]]\nname = \"lan\"\ndevice = \"net_null0\"\n"
             );
             let config = crate::config::parse("test.toml", text).unwrap();
-            let found = warnings(self.0.path(), &config, built_for_v3);
+            let found = warnings(self.0.path(), &config, Needs { hugepages: 100 << 20, v3 });
             found.iter().map(Warning::to_string).collect()
         }
 
@@ -453,15 +471,21 @@ mod tests {
     }
 
     #[test]
-    fn no_hugepages_where_they_would_be_used() {
-        let pages = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-        Tree::with(pages, "0").warns(WORKERS, &["hugepages, found none", "scripts/nic hugepages", "\"off\""]);
+    fn too_few_free_hugepages_where_they_would_be_used() {
+        let pages =
+            |size: &str, which: &str| format!("sys/kernel/mm/hugepages/hugepages-{size}/{which}_hugepages");
+        let free = pages("2048kB", "free");
+        // 10 of 60 are in use, so there have to be 61.
+        let words = ["100 MiB of free hugepages", "found 98 MiB)", "scripts/nic hugepages 61,", "\"off\""];
+        Tree::with(&free, "49").warns(WORKERS, &words);
+        let none = Tree::with(&free, "0");
+        none.write(&pages("2048kB", "nr"), "0\n");
+        none.warns(WORKERS, &["found 0 MiB)", "scripts/nic hugepages 50,"]);
         for choice in ["off", "required"] {
-            Tree::with(pages, "0").is_silent(&format!("{WORKERS}\nhugepages = \"{choice}\""));
+            none.is_silent(&format!("{WORKERS}\nhugepages = \"{choice}\""));
         }
-        let gigantic = Tree::with(pages, "0");
-        gigantic.write("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "2\n");
-        gigantic.is_silent(WORKERS);
+        none.write(&pages("1048576kB", "free"), "1\n");
+        none.is_silent(WORKERS);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::{self, Config, Hugepages, Idle, Queues, Rss, Slots};
 use crate::crew::{Crew, CrewError};
 use crate::daemon::Daemon;
 use crate::diagnostic::Diagnostic;
-use crate::preflight;
+use crate::preflight::{self, Needs};
 use crate::report::inventory::mac;
 use crate::report::latency::Latency;
 use crate::report::say;
@@ -96,7 +96,9 @@ fn run(file: &Path) -> Result<(), RunError> {
     // Before a device is touched; the tables that are used are compiled once the devices' addresses are known.
     config.compile(&config.stand_in_macs(), &mut Slots::default()).map_err(RunError::Config)?;
     log(format_args!("version {}, configuration {}", env!("CARGO_PKG_VERSION"), file.display()));
-    let findings = preflight::warnings(Path::new("/"), &config, cfg!(target_feature = "avx2"));
+    let hugepages = eal_options(&config).hugepages_needed(&port_options(&config));
+    let needs = Needs { hugepages, v3: cfg!(target_feature = "avx2") };
+    let findings = preflight::warnings(Path::new("/"), &config, needs);
     findings.iter().for_each(|finding| log(format_args!("{finding}")));
     let mut socket = Socket::bind(&config.control.socket)?;
     let Some(mut daemon) = start(config, &signals)? else {

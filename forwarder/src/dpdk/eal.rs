@@ -38,6 +38,13 @@ pub struct EalOptions {
     pub extra_args: Vec<String>,
 }
 
+impl EalOptions {
+    /// Bytes of free hugepages that these options take with `ports`, where they may take any.
+    pub fn hugepages_needed(&self, ports: &[PortOptions]) -> u64 {
+        needed(self, ports, HUGEPAGE)
+    }
+}
+
 /// Where packet memory comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hugepages {
@@ -75,11 +82,9 @@ impl Eal {
             return Err(DpdkError::AlreadyStarted);
         }
         check_cores(options, &fs::read_to_string(ONLINE_CORES).unwrap_or_default())?;
-        let pool = port::expected_pool(ports, options.worker_cores.len());
-        let needed = |page| BASE_MEMORY + pool.memory(page);
         let free = free_hugepages(Path::new(HUGEPAGES));
-        let hugepages = choose_memory(options.hugepages, needed(HUGEPAGE), free)?;
-        let texts = arguments(options, ports, hugepages, needed(PAGE));
+        let hugepages = choose_memory(options.hugepages, options.hugepages_needed(ports), free)?;
+        let texts = arguments(options, ports, hugepages, needed(options, ports, PAGE));
         let nul =
             |text: &String| DpdkError::Nul { what: "an argument for DPDK (eal_args)", value: text.clone() };
         let arguments = texts
@@ -163,6 +168,11 @@ fn check_cores(options: &EalOptions, online: &str) -> Result<(), DpdkError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Bytes of memory in all, in pages of `page` bytes.
+fn needed(options: &EalOptions, ports: &[PortOptions], page: u64) -> u64 {
+    BASE_MEMORY + port::expected_pool(ports, options.worker_cores.len()).memory(page)
 }
 
 /// Whether to use hugepages, `free` of whose bytes are free where `needed` are.
