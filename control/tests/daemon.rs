@@ -8,6 +8,7 @@ mod common;
 
 use common::{Style, culvert, pcap, stderr, udp_frame, write};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -742,6 +743,151 @@ fn endless() -> Option<Daemon> {
     write(folder.path(), "in.pcap", pcap(Style::USUAL, 1, &packets));
     let quiet = QUIET.replace("net_ring0", "net_pcap0,rx_pcap=in.pcap,infinite_rx=1");
     Daemon::start_in(folder, &format!("{quiet}{}", tunnel("acme", "198.51.100.7", "10.7.0.0/16")))
+}
+
+/// A report with the type of each value in its place; of neighbouring entries that are alike, one.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
+        Value::Array(entries) => {
+            let mut shapes: Vec<Value> = entries.iter().map(shape).collect();
+            shapes.dedup();
+            shapes.into()
+        }
+        Value::Number(number) if number.is_f64() => "float".into(),
+        Value::Number(_) => "integer".into(),
+        Value::String(_) => "text".into(),
+        Value::Bool(_) => "boolean".into(),
+        Value::Null => "null".into(),
+    }
+}
+
+/// Fails where a report lacks a name, has one that is not expected, or has a value of another type.
+fn assert_shape(what: &str, value: &Value, expected: &Value) {
+    assert_eq!(shape(value), *expected, "{what}: {value:#}");
+}
+
+#[test]
+fn every_figure_of_a_report_has_its_name_and_type() {
+    let folder = tempfile::tempdir().unwrap();
+    traffic(folder.path(), 100);
+    let quiet = QUIET.replace("net_ring0", "net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap");
+    let without = tunnel("unclamped", "198.51.100.8", "10.8.0.0/16")
+        .replace("encap = \"gre\"", "encap = \"gre\"\nmss = \"off\"\nlatency = false");
+    let others = "\n[[route]]\nprefix = \"10.9.0.0/16\"\ngateway = \"198.51.100.7\"\n\
+                  \n[[route]]\nprefix = \"10.10.0.0/16\"\ninterface = \"wan\"\n";
+    let body = format!("{quiet}{}{without}{others}", tunnel("acme", "198.51.100.7", "10.7.0.0/16"));
+    let Some(daemon) = Daemon::start_in(folder, &body) else { return };
+    // The ring gives back what was sent into it.
+    until("all packets", || (daemon.show("drops")["received"] == 200).then_some(()));
+    until("the latency of all packets", || (daemon.show("latency")[0]["count"] == 100).then_some(()));
+
+    let tunnel = |mss: &str| {
+        json!({"name": "text", "state": "text", "mtu": "integer", "mss_ipv4": mss, "mss_ipv6": mss,
+               "rx_packets": "integer", "rx_bytes": "integer", "tx_packets": "integer", "tx_bytes": "integer",
+               "dropped": {}, "mss_clamped": "integer"})
+    };
+    let tunnels = [tunnel("integer"), tunnel("null")];
+    assert_shape("tunnels", &daemon.show("tunnels"), &json!(tunnels));
+    assert_shape(
+        "drops",
+        &daemon.show("drops"),
+        &json!({"received": "integer", "originated": "integer", "transmitted": "integer", "kernel": "integer",
+                "consumed": "integer", "dropped": {"ethernet_address": "integer"}, "unaccounted": "integer",
+                "tunnels": {"acme": tunnels[0], "unclamped": tunnels[1]}}),
+    );
+
+    let names = ["min_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns"];
+    let latency = daemon.show("latency");
+    let scopes: Vec<&str> =
+        latency.as_array().unwrap().iter().map(|entry| entry["scope"].as_str().unwrap()).collect();
+    let worker = format!("worker:{}", daemon.show("workers")[0]["core"]);
+    assert_eq!(scopes, [worker.as_str(), "transit", "tunnel:acme:encap", "tunnel:acme:decap"]);
+    for (entry, measured) in latency.as_array().unwrap().iter().zip([true, false, true, false]) {
+        let mut entry = entry.clone();
+        let interval = entry.as_object_mut().unwrap().remove("interval").unwrap();
+        // What nobody measured has no least and no largest value.
+        let mut expected = json!({"scope": "text", "count": "integer"});
+        names.iter().for_each(|name| expected[name] = if measured { "integer" } else { "null" }.into());
+        assert_shape("latency", &entry, &expected);
+        entry.as_object_mut().unwrap().remove("scope");
+        let of = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(of(&interval), of(&entry));
+    }
+
+    assert_shape(
+        "ports",
+        &daemon.show("ports"),
+        &json!([{"name": "text", "device": "text", "description": "text", "mac": "text", "mtu": "integer",
+                 "rx_queues": "integer", "link": "text", "mbps": "integer", "full_duplex": "boolean",
+                 "rx_packets": "integer", "rx_bytes": "integer", "rx_missed": "integer", "rx_errors": "integer",
+                 "rx_no_buffer": "integer", "tx_packets": "integer", "tx_bytes": "integer", "tx_errors": "integer"}]),
+    );
+    let route = |keys: &[&str]| {
+        let mut route =
+            json!({"prefix": "text", "priority": "integer", "weight": "integer", "origin": "text"});
+        keys.iter().for_each(|key| route[key] = "text".into());
+        route
+    };
+    let kinds =
+        [route(&["interface"]), route(&["tunnel"]), route(&["gateway", "interface"]), route(&["interface"])];
+    assert_shape("routes", &daemon.show("routes"), &json!(kinds));
+    assert_shape(
+        "neighbors",
+        &daemon.show("neighbors"),
+        &json!([{"interface": "text", "address": "text", "mac": "text", "state": "text"}]),
+    );
+    let mut config = daemon.show("config");
+    assert_eq!(config["config"]["tunnel"][0]["name"], "acme");
+    config["config"] = json!({});
+    assert_shape(
+        "config",
+        &config,
+        &json!({"file": "text", "generation": "integer", "text": "text", "config": {}}),
+    );
+}
+
+#[test]
+fn a_worker_says_how_busy_it_is() {
+    let Some(quiet) = Daemon::start(QUIET) else { return };
+    let idle = until("the end of an interval", || {
+        let worker = quiet.show("workers")[0].clone();
+        worker["interval"]["busy_percent"].is_number().then_some(worker)
+    });
+    let figures = json!({"packets": "integer", "cycles_per_packet": "null", "busy_percent": "float",
+                         "packets_per_burst": "null"});
+    let mut expected = figures.clone();
+    for name in ["core", "generation", "drops"] {
+        expected[name] = "integer".into();
+    }
+    expected["interval"] = figures;
+    assert_shape("an idle worker", &idle, &expected);
+    assert_eq!(
+        (&idle["packets"], &idle["busy_percent"], &idle["drops"]),
+        (&json!(0), &json!(0.0), &json!(0))
+    );
+    drop(quiet);
+
+    let Some(busy) = endless() else { return };
+    let worker = until("an interval with packets", || {
+        let worker = busy.show("workers")[0].clone();
+        worker["interval"]["packets"].as_u64().is_some_and(|packets| packets > 0).then_some(worker)
+    });
+    for packets in ["cycles_per_packet", "packets_per_burst"] {
+        expected[packets] = "float".into();
+        expected["interval"][packets] = "float".into();
+    }
+    assert_shape("a busy worker", &worker, &expected);
+    // The source is never empty, so each poll is busy and each burst of that port full.
+    for figures in [&worker, &worker["interval"]] {
+        let figure = |name: &str| figures[name].as_f64().unwrap();
+        assert!((50.0..=100.0).contains(&figure("busy_percent")), "{worker:#}");
+        let burst = forwarder::forward::BURST as f64;
+        assert!((burst / 4.0..=burst).contains(&figure("packets_per_burst")), "{worker:#}");
+        assert!(figure("cycles_per_packet") > 1.0, "{worker:#}");
+    }
+    let drops = worker["drops"].as_u64().unwrap();
+    assert!(drops > 0 && drops <= 2 * worker["packets"].as_u64().unwrap(), "{worker:#}");
 }
 
 /// What `culvert trace --json` with these arguments prints.
