@@ -82,9 +82,9 @@ impl TapControl {
         self.orders.try_send(wanted).is_ok()
     }
 
-    /// What was seen since the last call.
+    /// What was seen since the last call. It ends although the worker goes on: that is faster than any reader.
     pub fn seen(&self) -> impl Iterator<Item = Tapped> + '_ {
-        self.seen.try_iter()
+        self.seen.try_iter().take(IN_FLIGHT)
     }
 }
 
@@ -232,6 +232,8 @@ mod tests {
             tap.after(PortId(0), 1, 1, &[outcome(Verdict::Consumed, &[])]);
         };
         (0..100).for_each(|_| show(&mut tap));
+        // A reader that is slower than the worker comes to an end all the same.
+        assert_eq!(control.seen().inspect(|_| show(&mut tap)).take(1_000).count(), IN_FLIGHT);
         assert_eq!(control.seen().count(), IN_FLIGHT);
         assert!(control.set(None));
         tap.refresh();
