@@ -1,9 +1,9 @@
 //! A tap on a worker: copies of packets that somebody wants to see, taken before they are rewritten.
 //!
 //! The control thread says what it looks for, the worker copies what may be that and says what became of it. The channel
-//! between them is bounded and nobody waits: where it is full a packet passes unseen. A tap that is not
-//! set costs the worker one comparison a burst. One that is set makes it copy every packet that the port and the address
-//! do not rule out, as the verdict is known only when the original is gone.
+//! between them is bounded and nobody waits: while it is full packets pass unseen, and are not copied. A tap that is not set
+//! costs the worker one comparison a burst. One that is set makes it copy every packet that the port and the address do not
+//! rule out, as the verdict is known only when the original is gone.
 
 use crate::forward::{BURST, Outcome};
 use crate::frame::Frame;
@@ -99,7 +99,9 @@ impl Tap {
     /// Copies those of the frames just received by `port` that may be wanted.
     #[inline]
     pub fn before(&mut self, port: PortId, frames: &[Frame<'_>]) {
-        if let Some(wanted) = &self.wanted {
+        if let Some(wanted) = &self.wanted
+            && !self.seen.is_full()
+        {
             self.copies = frames.iter().map(|frame| wanted.may_be(port, frame.bytes())).collect();
         }
     }
@@ -229,6 +231,8 @@ mod tests {
         let show = |tap: &mut Tap| {
             let mut buffer = [0; 60];
             tap.before(PortId(0), &[Frame::new(&mut buffer, 0, 60)]);
+            // What could not be passed on is not even copied.
+            assert_eq!(tap.copies.is_empty(), tap.wanted.is_none() || tap.seen.is_full());
             tap.after(PortId(0), 1, 1, &[outcome(Verdict::Consumed, &[])]);
         };
         (0..100).for_each(|_| show(&mut tap));
