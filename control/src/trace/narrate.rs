@@ -274,9 +274,11 @@ impl<'a> Narrator<'a> {
         }
     }
 
-    /// The tunnel of the last header that was taken for one's, or that the packet was put into.
+    /// The tunnel of the last header that was taken for one's, or that the packet was put into. What is made on its way has
+    /// a way of its own.
     pub(super) fn last_tunnel(&self, steps: &[Step]) -> Option<TunnelId> {
-        steps.iter().rev().take_while(|step| !matches!(step, Step::Made(_))).find_map(|step| match step {
+        let own = steps.split(|step| matches!(step, Step::Made(_))).next().unwrap_or_default();
+        own.iter().rev().find_map(|step| match step {
             Step::Decapsulated(id) | Step::Routed { way: Some(Taken::Tunnel(id)), .. } => Some(*id),
             Step::Recognised { local, sender, selector } => self.tables.endpoint(*local, *sender, *selector),
             _ => None,
