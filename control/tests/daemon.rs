@@ -913,8 +913,8 @@ fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
     assert!(
         sent.iter().all(|packet| packet["verdict"] == "transmitted" && packet["tunnels"] == json!(["acme"]))
     );
-    // A port that receives nothing: the wait ends by itself, and says so.
-    let output = daemon.ask(&["trace", "--interface", "wan", "--within", "0.3"]);
+    // A port that receives nothing but its own packets: the wait for others ends by itself, and says so.
+    let output = daemon.ask(&["trace", "--interface", "wan", "--reason", "no_route", "--within", "0.3"]);
     assert!(output.status.success() && stderr(&output).contains("no such packet within 0.3 s"), "{output:?}");
     let output = daemon.ask(&["trace", "--tunnel", "akme"]);
     assert!(stderr(&output).contains("the nearest is \"acme\""), "{output:?}");

@@ -127,6 +127,14 @@ fn packets_are_told_apart_by_interface_tunnel_address_and_reason() {
     assert_eq!(count(&["--address", "10.2.0.9"]), all - dropped, "an address inside the tunnel");
     assert_eq!(count(&["--address", "203.0.113.0/24"]), 0);
     assert_eq!(trace(&row, &["--count", "2"]).len(), 2);
+    // Refused before it was clear which interface of the port they were for: the port's, and no VLAN's.
+    let early = |interface: &str, reason: &str| {
+        let row = golden().join(format!("drop-{}", reason.replace('_', "-")));
+        trace(&row, &["--interface", interface, "--reason", reason]).len()
+    };
+    assert_ne!(early("wan", "ethernet_address"), 0);
+    assert_ne!(early("wan", "vlan_unknown"), 0);
+    assert_eq!(early("cni", "vlan_unknown"), 0);
     let too_big = trace(&golden().join("drop-too-big"), &["--tunnel", "t", "--reason", "too_big"]);
     assert_eq!(too_big.len(), 2, "died in the tunnel, and their senders are told: {too_big:#?}");
 }

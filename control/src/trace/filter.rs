@@ -34,11 +34,30 @@ pub(crate) struct Question {
 /// The same by numbers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
-    interface: Option<(InterfaceId, PortId)>,
+    interface: Option<Side>,
     slot: Option<u32>,
     address: Option<IpNet>,
     dropped: bool,
     reason: Option<DropReason>,
+}
+
+/// A port's untagged side, or a VLAN.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    id: InterfaceId,
+    port: PortId,
+    is_untagged: bool,
+}
+
+impl Side {
+    /// Whether `told` came by it. What was refused by its Ethernet header is the port's.
+    fn received(self, told: &Told) -> bool {
+        let arrived = told.steps.iter().find_map(|step| match step {
+            Step::Arrived(id) => Some(*id),
+            _ => None,
+        });
+        arrived.map_or(self.is_untagged && told.received_by == self.port, |id| id == self.id)
+    }
 }
 
 impl Filter {
@@ -48,8 +67,12 @@ impl Filter {
             let at = spec.interfaces.iter().position(|interface| interface.name == name);
             let names = spec.interfaces.iter().map(|interface| interface.name.as_str());
             let at = at.ok_or_else(|| unknown("port or VLAN", name, config.file(), names))?;
-            let port = spec.interfaces.get(at).map_or(PortId(0), |interface| interface.port);
-            Ok::<_, String>((InterfaceId(at as u16), port))
+            let interface = spec.interfaces.get(at);
+            Ok::<_, String>(Side {
+                id: InterfaceId(at as u16),
+                port: interface.map_or(PortId(0), |interface| interface.port),
+                is_untagged: interface.is_some_and(|interface| interface.vlan.is_none()),
+            })
         });
         let slot = question.tunnel.as_deref().map(|name| {
             let tunnel = spec.tunnels.iter().find(|tunnel| tunnel.name == name);
@@ -77,7 +100,7 @@ impl Filter {
     /// As much of it as a worker looks at.
     pub(crate) fn wanted(&self) -> Wanted {
         Wanted {
-            port: self.interface.map(|(_, port)| port),
+            port: self.interface.map(|side| side.port),
             slot: self.slot,
             dropped: self.dropped,
             reason: self.reason,
@@ -91,14 +114,13 @@ impl Filter {
             Verdict::Drop(reason) => Some(reason),
             _ => None,
         };
-        let by_interface = |wanted: InterfaceId| told.steps.contains(&Step::Arrived(wanted));
         let has_address = |net: IpNet| {
             told.steps.iter().any(|step| match step {
                 Step::Header(header) => net.contains(&header.source) || net.contains(&header.destination),
                 _ => false,
             })
         };
-        self.interface.is_none_or(|(interface, _)| by_interface(interface))
+        self.interface.is_none_or(|side| side.received(told))
             && self.slot.is_none_or(|slot| told.slots.contains(&slot))
             && self.address.is_none_or(has_address)
             && (!self.dropped || reason.is_some())

@@ -32,6 +32,8 @@ pub(crate) struct Told {
     port: String,
     file: String,
     bytes: usize,
+    /// The port that received it.
+    pub(super) received_by: PortId,
     /// What became of it.
     pub(super) outcome: Outcome,
     /// Its steps.
@@ -112,6 +114,7 @@ impl<'a> Narrator<'a> {
             port: self.config.port_names().get(usize::from(arrival.0.0)).map_or("", |name| name).to_owned(),
             file: self.config.file().to_owned(),
             bytes: bytes.len(),
+            received_by: arrival.0,
             tunnels: slots.iter().filter_map(name).collect(),
             outcome,
             steps,
