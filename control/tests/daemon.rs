@@ -922,6 +922,23 @@ fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
 }
 
 #[test]
+fn a_trace_whose_reader_has_gone_ends_and_makes_way() {
+    let Some(daemon) = endless() else { return };
+    let mut trace = culvert()
+        .args(["trace", "--count", "1000000", "--within", "600", "--socket"])
+        .arg(daemon.socket())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(trace.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("packet 1: "), "{first}");
+    let status = until("the end of the trace", || trace.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    assert!(daemon.send(b"{\"command\":\"trace_start\",\"question\":{}}\n")["ok"]["id"].is_u64());
+}
+
+#[test]
 fn one_trace_runs_at_a_time_and_ends_with_its_client_or_the_tables() {
     let Some(daemon) = endless() else { return };
     let start = || daemon.send(b"{\"command\":\"trace_start\",\"question\":{}}\n");

@@ -16,15 +16,19 @@ use std::process::ExitCode;
 
 /// Writes what was asked for to stdout. A reader that has seen enough (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> ExitCode {
+    print_on(text).err().unwrap_or(ExitCode::SUCCESS)
+}
+
+/// The same for a command that has more to say later. `Err`: nobody reads it, so that it is to end with this code.
+pub(crate) fn print_on(text: &str) -> Result<(), ExitCode> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format_args!("culvert: cannot write to stdout: {error}"));
-            ExitCode::FAILURE
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
+        if error.kind() == ErrorKind::BrokenPipe {
+            return ExitCode::SUCCESS;
         }
-    }
+        say(&format_args!("culvert: cannot write to stdout: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// Writes a line for people to stderr; where nobody listens there is nobody to tell.

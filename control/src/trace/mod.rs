@@ -18,7 +18,7 @@ use crate::client::ask;
 use crate::config;
 use crate::protocol::Request;
 use crate::replay::{self, ReplayError};
-use crate::report::{print, say};
+use crate::report::{print, print_on, say};
 use forwarder::forward::{Engine, Host};
 use forwarder::frame::{Frame, HEADROOM};
 use forwarder::stats::TunnelStats;
@@ -98,24 +98,21 @@ pub(crate) fn follow(socket: &Path, question: Question, extent: Extent) -> ExitC
     };
     let until = Instant::now() + extent.within;
     let mut shown = 0;
-    let mut exit = ExitCode::SUCCESS;
-    while shown < extent.count && Instant::now() < until {
-        match ask(socket, &Request::TraceNext { id }) {
-            Ok(answer) => {
-                let packets = answer.as_array().map(Vec::as_slice).unwrap_or_default();
-                for packet in packets.iter().take(extent.count - shown) {
-                    shown += 1;
-                    if print(&show(packet, extent.as_json)) != ExitCode::SUCCESS {
-                        exit = ExitCode::FAILURE;
-                    }
-                }
-            }
+    let mut result = Ok(());
+    while result.is_ok() && shown < extent.count && Instant::now() < until {
+        let answer = match ask(socket, &Request::TraceNext { id }) {
+            Ok(answer) => answer,
             Err(error) => {
                 say(&format_args!("culvert: {error}"));
                 return ExitCode::FAILURE;
             }
-        }
-        if shown < extent.count {
+        };
+        let mut packets = answer.as_array().into_iter().flatten().take(extent.count - shown);
+        result = packets.try_for_each(|packet| {
+            shown += 1;
+            print_on(&show(packet, extent.as_json))
+        });
+        if result.is_ok() && shown < extent.count {
             std::thread::sleep(PAUSE);
         }
     }
@@ -125,7 +122,7 @@ pub(crate) fn follow(socket: &Path, question: Question, extent: Extent) -> ExitC
         let seconds = extent.within.as_secs_f64();
         say(&format_args!("culvert: no such packet within {seconds} s (--within waits longer)"));
     }
-    exit
+    result.err().unwrap_or(ExitCode::SUCCESS)
 }
 
 fn wrong_usage(message: &str) -> ExitCode {
