@@ -916,6 +916,12 @@ fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
     // A port that receives nothing but its own packets: the wait for others ends by itself, and says so.
     let output = daemon.ask(&["trace", "--interface", "wan", "--reason", "no_route", "--within", "0.3"]);
     assert!(output.status.success() && stderr(&output).contains("no such packet within 0.3 s"), "{output:?}");
+    // What no worker's tap sees is not waited for.
+    for reason in ["tx_full", "multi_segment", "reassembly_timeout"] {
+        let output = daemon.ask(&["trace", "--reason", reason]);
+        assert!(stderr(&output).contains("no trace shows packets dropped as"), "{output:?}");
+        assert_eq!(output.status.code(), Some(1));
+    }
     let output = daemon.ask(&["trace", "--tunnel", "akme"]);
     assert!(stderr(&output).contains("the nearest is \"acme\""), "{output:?}");
     assert_eq!(output.status.code(), Some(1));
@@ -948,7 +954,7 @@ fn one_trace_runs_at_a_time_and_ends_with_its_client_or_the_tables() {
     until("packets", || (!next(&first)["ok"].as_array().unwrap().is_empty()).then_some(()));
     // A reload gives names other numbers.
     assert!(daemon.reload().status.success());
-    assert!(error(&next(&first)).contains("no trace"));
+    assert!(error(&next(&first)).contains("a reload gave the daemon other tables"));
     let second = start()["ok"]["id"].clone();
     assert_ne!(first, second);
     // Nobody asks for it: after a while another may begin.

@@ -8,6 +8,7 @@ use forwarder::forward::{Engine, Host};
 use forwarder::stats::TunnelStats;
 use forwarder::table::{Generation, Spec};
 use forwarder::tap::TapControl;
+use forwarder::verdict::DropReason;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) struct Live {
     taps: Vec<TapControl>,
     running: Option<Running>,
     last_id: u64,
+    /// Ended by a reload before its client knew.
+    outdated: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -47,9 +50,15 @@ impl Live {
     ) -> Result<Value, String> {
         self.tick();
         if self.running.is_some() {
-            return Err("another trace runs (expected one at a time): wait until it has ended".to_owned());
+            return Err(format!(
+                "another trace runs (expected one at a time): wait until it has ended; one whose client has gone ends within {} s",
+                FORGOTTEN_AFTER.as_secs()
+            ));
         }
         let filter = Filter::new(question, config, spec)?;
+        if let Some(why) = filter.wanted().reason.and_then(unseen) {
+            return Err(why.to_owned());
+        }
         // What an earlier trace left.
         self.taps.iter().for_each(|tap| tap.seen().for_each(drop));
         if !self.taps.iter().all(|tap| tap.set(Some(filter.wanted()))) {
@@ -80,6 +89,11 @@ impl Live {
         spec: &Spec,
         generation: &Generation,
     ) -> Result<Value, String> {
+        if self.outdated == Some(id) {
+            return Err(
+                "the trace has ended, as a reload gave the daemon other tables: begin another".to_owned()
+            );
+        }
         let Some(running) = self.running.as_mut().filter(|running| running.id == id) else {
             return Err(format!(
                 "no trace {id} runs: one that is not asked for within {} s ends",
@@ -113,6 +127,7 @@ impl Live {
 
     /// After a reload: what was asked for by name has other numbers, or is gone.
     pub(crate) fn tables_changed(&mut self) {
+        self.outdated = self.running.as_ref().map(|running| running.id).or(self.outdated);
         self.stop();
     }
 
@@ -129,5 +144,21 @@ impl Live {
             // A worker that does not take it is stalled, and ends with the process.
             tap.set(None);
         }
+    }
+}
+
+/// Why a worker's tap never shows a packet dropped for this reason: it is told as what it was before.
+fn unseen(reason: DropReason) -> Option<&'static str> {
+    match reason {
+        DropReason::TxFull => Some(
+            "no trace shows packets dropped as tx_full: the device refuses them later, and they are told as transmitted",
+        ),
+        DropReason::MultiSegment => Some(
+            "no trace shows packets dropped as multi_segment: they are refused before they are looked at",
+        ),
+        DropReason::ReassemblyTimeout => Some(
+            "no trace shows packets dropped as reassembly_timeout: fragments are told as held, and given up later",
+        ),
+        _ => None,
     }
 }
