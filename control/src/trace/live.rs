@@ -110,6 +110,7 @@ impl Live {
             }
             let arrival = (tapped.port, tapped.at);
             let told = narrator.tell(&mut running.engine, &running.stats, arrival, &tapped.bytes);
+            let told = told.map(|told| told.ended_as(tapped.verdict));
             if let Some(told) = told.filter(|told| running.filter.fits(told)) {
                 running.number += 1;
                 packets.push(told.json(running.number, Duration::from_nanos(tapped.at)));
@@ -160,5 +161,82 @@ fn unseen(reason: DropReason) -> Option<&'static str> {
             "no trace shows packets dropped as reassembly_timeout: fragments are told as held, and given up later",
         ),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{frame, with_headroom};
+    use super::*;
+    use crate::config::{Slots, parse};
+    use forwarder::forward::Outcomes;
+    use forwarder::table::PortId;
+    use forwarder::tap::{self, Tap};
+    use forwarder::wire::ipv4::{self, Ipv4Repr};
+    use forwarder::wire::protocol;
+
+    const CONFIG: &str = r#"
+        [[port]]
+        name = "wan"
+        device = "net_null0"
+        addresses = ["192.0.2.1/24"]
+        [[neighbor]]
+        interface = "wan"
+        address = "192.0.2.2"
+        mac = "02:00:00:00:00:02"
+        [[tunnel]]
+        name = "t"
+        encap = "gre"
+        local = "192.0.2.1"
+        remote = "192.0.2.2"
+        reassembly = true
+    "#;
+
+    fn ipv4(destination: [u8; 4], protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let header = Ipv4Repr {
+            traffic_class: 0,
+            total_len: 20 + payload.len() as u16,
+            identification: 7,
+            fragment,
+            ttl: 64,
+            protocol,
+            source: [192, 0, 2, 2].into(),
+            destination: destination.into(),
+        };
+        [header.emit().as_slice(), payload].concat()
+    }
+
+    #[test]
+    fn a_packet_ends_as_it_did_for_the_worker_that_had_more_of_it() {
+        let config = parse("f", CONFIG.to_owned()).unwrap();
+        let macs = config.stand_in_macs();
+        let (spec, tables) = config.compile(&macs, &mut Slots::default()).unwrap();
+        let generation = Generation { number: 1, tables, stats: Vec::new() };
+        let inner = ipv4([192, 0, 2, 2], protocol::ICMP, 0, &[0; 20]);
+        let carried = [[0, 0, 8, 0].as_slice(), &inner].concat();
+        let pieces = [(ipv4::MF, &carried[..24]), (3, &carried[24..])].map(|(fragment, data)| {
+            let link = [macs[0].0.as_slice(), &[2, 0, 0, 0, 0, 2, 8, 0]].concat();
+            [link, ipv4([192, 0, 2, 1], protocol::GRE, fragment, data)].concat()
+        });
+        let (mut tap, control) = tap::tap();
+        let mut live = Live::default();
+        live.add(control);
+        let (mut worker, stats) = (Engine::new(Host::Absent, 1), counters_for(&spec));
+        let mut receive = |tap: &mut Tap, piece: &[u8]| {
+            let (mut buffer, mut outcomes) = (Vec::new(), Outcomes::new());
+            with_headroom(piece, &mut buffer);
+            let mut frames = [frame(&mut buffer, piece)];
+            tap.before(PortId(0), &frames);
+            worker.forward_burst(&generation.tables, &stats, (PortId(0), 1), &mut frames, &mut outcomes);
+            tap.after(PortId(0), 1, 1, &outcomes);
+        };
+        receive(&mut tap, &pieces[0]);
+        let id = live.start(&Question::default(), &config, &spec).unwrap()["id"].as_u64().unwrap();
+        tap.refresh();
+        receive(&mut tap, &pieces[1]);
+        let packets = live.next(id, &config, &spec, &generation).unwrap();
+        assert_eq!(packets[0]["verdict"], "transmitted", "{packets:#}");
+        let end = packets[0]["steps"].as_array().unwrap().last().unwrap();
+        assert!(end["text"].as_str().unwrap().contains("transmitted"), "{end}");
     }
 }

@@ -52,15 +52,23 @@ pub(super) struct Line {
 }
 
 impl Told {
+    /// Makes `verdict` its fate, which a worker decided that had other fragments of the same packet: some of before the
+    /// trace, or none of those that it let go of meanwhile.
+    pub(super) fn ended_as(mut self, verdict: Verdict) -> Self {
+        if self.outcome.verdict != verdict {
+            let (name, reason) = fate(verdict);
+            let reason = reason.map(|reason| format!(" as {reason}")).unwrap_or_default();
+            let text =
+                format!("but the worker had other fragments of its packet than were traced: {name}{reason}");
+            self.lines.push(Line { text, line: None });
+            self.outcome.verdict = verdict;
+        }
+        self
+    }
+
     /// As it goes over the socket, and out with `--json`. `stamp` is the time of a capture, or of the worker's clock.
     pub(crate) fn json(&self, number: u64, stamp: Duration) -> Value {
-        let (verdict, reason) = match self.outcome.verdict {
-            Verdict::Send(_) => ("transmitted", None),
-            Verdict::Kernel(_) => ("kernel", None),
-            Verdict::Consumed => ("consumed", None),
-            Verdict::Held => ("held", None),
-            Verdict::Drop(reason) => ("dropped", Some(reason.name())),
-        };
+        let (verdict, reason) = fate(self.outcome.verdict);
         let steps = self.lines.iter().map(|line| json!({ "text": line.text, "line": line.line }));
         json!({
             "packet": number,
@@ -334,6 +342,17 @@ pub(super) fn item(by: Ingress) -> Item {
     match by {
         Ingress::Interface(id) => Item::Interface(id),
         Ingress::Tunnel(id) => Item::Tunnel(id),
+    }
+}
+
+/// A verdict in a word, and the reason of a drop.
+fn fate(verdict: Verdict) -> (&'static str, Option<&'static str>) {
+    match verdict {
+        Verdict::Send(_) => ("transmitted", None),
+        Verdict::Kernel(_) => ("kernel", None),
+        Verdict::Consumed => ("consumed", None),
+        Verdict::Held => ("held", None),
+        Verdict::Drop(reason) => ("dropped", Some(reason.name())),
     }
 }
 
