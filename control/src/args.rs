@@ -113,7 +113,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         question: Question,
         /// Explain by this file, and packets of captures
-        #[arg(long, value_name = "FILE", requires = "captures")]
+        #[arg(long, value_name = "FILE", requires = "captures", conflicts_with = "socket")]
         config: Option<PathBuf>,
         /// A capture (pcap or pcapng) and the port that receives it; for several ports several times
         #[arg(long = "in", value_name = "PORT=FILE", requires = "config", value_parser = capture)]
@@ -208,6 +208,7 @@ mod tests {
         assert!(usage("culvert show drops --watch 0.5").is_ok());
         assert!(usage("culvert explain a.toml --tunnel t --json").is_ok());
         assert!(usage("culvert explain --profiles").is_ok());
+        assert!(usage("culvert trace --config a.toml --in wan=a.pcap").is_ok());
         for bad in [
             "culvert frob",
             "culvert check",
@@ -217,6 +218,8 @@ mod tests {
             "culvert show drops --watch 0",
             "culvert replay --config a --out b",
             "culvert run a.toml",
+            "culvert trace --config a.toml --in wan=a.pcap --within 3",
+            "culvert trace --config a.toml --in wan=a.pcap --socket a.sock",
         ] {
             assert_eq!(usage(bad).err(), Some(2), "{bad}");
         }
