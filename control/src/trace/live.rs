@@ -101,7 +101,7 @@ impl Live {
             ));
         };
         running.until = Instant::now() + FORGOTTEN_AFTER;
-        let narrator = Narrator::new(config, spec, &generation.tables);
+        let narrator = Narrator::new(config, spec, &generation.tables).of_copies();
         let mut packets = Vec::new();
         for tapped in self.taps.iter().flat_map(TapControl::seen) {
             // Other tables decided, of which nothing is left to explain it by.

@@ -25,6 +25,7 @@ pub(super) struct Narrator<'a> {
     pub(super) spec: &'a Spec,
     pub(super) tables: &'a Tables,
     by_slot: HashMap<u32, TunnelId>,
+    is_of_copies: bool,
 }
 
 /// One packet's story.
@@ -87,7 +88,12 @@ impl Told {
 impl<'a> Narrator<'a> {
     pub(super) fn new(config: &'a Config, spec: &'a Spec, tables: &'a Tables) -> Self {
         let by_slot = (0..).map(TunnelId).zip(&spec.tunnels).map(|(id, tunnel)| (tunnel.slot, id)).collect();
-        Narrator { config, spec, tables, by_slot }
+        Narrator { config, spec, tables, by_slot, is_of_copies: false }
+    }
+
+    /// For copies of a worker's packets: how many errors it has sent is not known here.
+    pub(super) fn of_copies(self) -> Self {
+        Narrator { is_of_copies: true, ..self }
     }
 
     /// Sends a frame through `engine` and tells what happens to it; `None` where the port is none of the tables'.
@@ -170,7 +176,7 @@ impl<'a> Narrator<'a> {
                 ),
                 None => (format!("put into the tunnel of slot {slot}"), None),
             },
-            Step::Told { to, error, what } => (told(*to, *error, *what), None),
+            Step::Told { to, error, what } => (self.told(*to, *error, *what), None),
             Step::Made(header) => (format!("made here: {}", describe(header)), None),
         };
         Line { text: format!("{indent}{text}"), line }
@@ -321,6 +327,29 @@ impl<'a> Narrator<'a> {
         self.spec.tunnels.get(id.0 as usize).map_or("", |tunnel| &tunnel.name)
     }
 
+    fn told(&self, to: IpAddr, error: IcmpError, what: Telling) -> String {
+        let error = match error {
+            IcmpError::TooBig(mtu) => format!("too big, MTU {mtu}"),
+            IcmpError::TimeExceeded => "time exceeded".to_owned(),
+            IcmpError::NoRoute => "no route".to_owned(),
+            IcmpError::Unreachable => "unreachable".to_owned(),
+        };
+        match what {
+            Telling::Sent | Telling::Limited if self.is_of_copies => {
+                format!("its sender {to} is told, unless the worker had told too many already: {error}")
+            }
+            Telling::Sent => format!("its sender {to} is told: {error}"),
+            Telling::AboutOwn => format!("{to}, an address of this box, is not told: {error}"),
+            Telling::NotDue => format!("its sender {to} may not be told by the RFCs: {error}"),
+            Telling::NoSpeaker => {
+                format!("its sender {to} is not told, as the box has no address of that family: {error}")
+            }
+            Telling::Limited => {
+                format!("its sender {to} is not told, as there were too many errors already: {error}")
+            }
+        }
+    }
+
     fn neighbor(&self, interface: InterfaceId, to: Mac) -> String {
         let mut known =
             self.spec.neighbors.iter().filter(|known| known.interface == interface && known.mac == to);
@@ -391,24 +420,4 @@ pub(super) fn carried(selector: Selector) -> String {
         UdpKind::GreInUdp => "UDP (RFC 8086)",
     };
     format!("{inside} in {kind}, port {port},")
-}
-
-fn told(to: IpAddr, error: IcmpError, what: Telling) -> String {
-    let error = match error {
-        IcmpError::TooBig(mtu) => format!("too big, MTU {mtu}"),
-        IcmpError::TimeExceeded => "time exceeded".to_owned(),
-        IcmpError::NoRoute => "no route".to_owned(),
-        IcmpError::Unreachable => "unreachable".to_owned(),
-    };
-    match what {
-        Telling::Sent => format!("its sender {to} is told: {error}"),
-        Telling::AboutOwn => format!("{to}, an address of this box, is not told: {error}"),
-        Telling::NotDue => format!("its sender {to} may not be told by the RFCs: {error}"),
-        Telling::NoSpeaker => {
-            format!("its sender {to} is not told, as the box has no address of that family: {error}")
-        }
-        Telling::Limited => {
-            format!("its sender {to} is not told, as there were too many errors already: {error}")
-        }
-    }
 }
