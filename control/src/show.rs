@@ -3,9 +3,9 @@
 use crate::client::{AskError, ask};
 use crate::plan;
 use crate::protocol::{Request, Topic};
-use crate::report::{people, print, say};
+use crate::report::{people, print, print_on, say};
 use serde_json::Value;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,12 +51,9 @@ pub(crate) fn command(socket: &Path, topic: Topic, form: Form, watch: Option<Dur
         };
         let text = if clear { format!("{CLEAR}{text}") } else { text };
         let Some(pause) = watch else { return print(&text) };
-        let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            // The reader has gone.
-            return ExitCode::SUCCESS;
+        if let Err(exit) = print_on(&text) {
+            return exit;
         }
-        drop(stdout);
         std::thread::sleep(pause);
     }
 }

@@ -575,6 +575,13 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     drop(reader);
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    // A disk that is full is one, for a command that shows something again and again, too.
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut watch = culvert();
+    watch.args(["show", "workers", "--watch", "0.1", "--socket"]).arg(daemon.socket()).stdout(full);
+    let output = watch.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write to stdout"), "{}", stderr(&output));
 }
 
 #[test]
