@@ -5,8 +5,10 @@
 //! MSS clamps of what is crossed, and either a neighbour's Ethernet header or a tunnel's image in front. Whatever stops
 //! it on the way ends it with a reason.
 
+mod plain;
 mod journey;
 mod arrive;
+mod clamp;
 mod rare;
 mod relay;
 mod gather;
@@ -21,6 +23,7 @@ use crate::trace::Step;
 use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
 use journey::Journey;
+use plain::Sight;
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;
@@ -37,6 +40,11 @@ pub struct Outcome {
     pub trail: Trail,
 }
 
+impl Outcome {
+    /// That of a packet of which nothing is known yet.
+    const BLANK: Outcome = Outcome { verdict: Verdict::Consumed, trail: Trail::NONE };
+}
+
 /// What one worker remembers from packet to packet: nothing about any flow, and fragments until they are whole.
 #[derive(Debug)]
 pub struct Engine {
@@ -48,6 +56,7 @@ pub struct Engine {
     limiter: Limiter,
     reassembly: Reassembly,
     originated: Originated,
+    sights: Vec<Sight>,       // those of the burst
     spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
     whole: Vec<u8>,           // a packet that is being cut
     steps: Option<Vec<Step>>, // where somebody listens
@@ -74,6 +83,7 @@ impl Engine {
             limiter: Limiter::default(),
             reassembly: Reassembly::default(),
             originated: Originated::default(),
+            sights: Vec::new(),
             spare: Vec::new(),
             whole: Vec::new(),
             steps: None,
@@ -83,6 +93,7 @@ impl Engine {
     /// Decides on each frame of a burst that came in by `port` at `now` nanoseconds, rewrites it in place, and counts for
     /// its tunnels. One outcome a frame is appended to `outcomes`, in order; what was made on top of that is then in
     /// [`originated`](Self::originated), and what became of fragments from bursts before in [`released`](Self::released).
+    #[inline(never)] // A function of its own, by whose name instructions are counted.
     pub fn forward_burst(
         &mut self,
         tables: &Tables,
@@ -100,7 +111,21 @@ impl Engine {
             self.expire(stats, now);
         }
         let Some(from) = tables.port(port) else { return };
-        for (position, frame) in frames.iter_mut().enumerate() {
+        // Whoever listens wants to hear of every step, so then all packets take the journey.
+        let is_short = self.steps.is_none();
+        let mut sights = std::mem::take(&mut self.sights);
+        sights.resize(BURST, Sight::BLANK);
+        if is_short {
+            plain::look(tables, from, frames, &mut sights);
+        } else {
+            sights.fill(Sight::BLANK);
+        }
+        for (position, (frame, sight)) in frames.iter_mut().zip(&mut sights).enumerate() {
+            outcomes.push(Outcome::BLANK);
+            let Some(outcome) = outcomes.last_mut() else { break };
+            if sight.is_plain && plain::pass(self, tables, stats, frame, sight, outcome) {
+                continue;
+            }
             self.originated.caused_by(position);
             let mut journey = Journey {
                 tables,
@@ -111,12 +136,13 @@ impl Engine {
                 inside: None,
                 trail: Trail::default(),
             };
-            let verdict = match journey.run(from, frame) {
+            outcome.verdict = match journey.run(from, frame) {
                 Ok(verdict) => verdict,
                 Err(stop) => journey.stop(frame, stop),
             };
-            outcomes.push(Outcome { verdict, trail: journey.trail });
+            outcome.trail = journey.trail;
         }
+        self.sights = sights;
     }
 
     /// The packets made here during the last burst.

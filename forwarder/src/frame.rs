@@ -60,6 +60,25 @@ impl<'a> Frame<'a> {
         self.buffer.get_mut(self.start..self.end).unwrap_or_default()
     }
 
+    /// The `N` bytes of the buffer that begin `offset` bytes into the packet. Those behind the packet's end mean nothing:
+    /// whoever looks here compares lengths first. `None` where the buffer ends before.
+    #[inline(always)]
+    pub fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        self.buffer.get(self.start + offset..)?.first_chunk()
+    }
+
+    /// The same, to be changed.
+    #[inline(always)]
+    pub fn window_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.buffer.get_mut(self.start + offset..)?.first_chunk_mut()
+    }
+
+    /// The `N` bytes right in front of the packet. `None` where the headroom is smaller.
+    #[inline(always)]
+    pub fn room_in_front<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.buffer.get_mut(..self.start)?.last_chunk_mut()
+    }
+
     /// Takes `count` bytes off the front. `None`, and nothing changed, where the packet is shorter.
     #[inline]
     pub fn pop_front(&mut self, count: usize) -> Option<()> {
@@ -128,6 +147,18 @@ mod tests {
         let mut frame = Frame::new(&mut buffer, 2, 5);
         assert!(frame.push_front(3).is_none());
         assert_eq!(frame.headroom(), 2);
+    }
+
+    #[test]
+    fn windows_reach_as_far_as_the_buffer() {
+        let mut buffer = [0, 1, 2, 3, 4, 5, 6, 7];
+        let mut frame = Frame::new(&mut buffer, 3, 2);
+        assert_eq!(frame.window::<4>(1), Some(&[4, 5, 6, 7]));
+        assert_eq!(frame.window::<4>(2), None);
+        assert_eq!(frame.window::<1>(9), None);
+        assert_eq!(frame.window_mut::<2>(0), Some(&mut [3, 4]));
+        assert_eq!(frame.room_in_front::<2>(), Some(&mut [1, 2]));
+        assert_eq!(frame.room_in_front::<4>(), None);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub fn is_martian_source(source: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{ipv4, ipv6};
 
     #[test]
     fn destinations_by_the_registries_of_rfc_6890_and_rfc_4291() {
@@ -92,7 +93,13 @@ mod tests {
             ("ff05::2", Scope::Never),
         ];
         for (address, expected) in rows {
-            assert_eq!(scope(address.parse().unwrap()), expected, "{address}");
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(scope(address), expected, "{address}");
+            let is_global = match address {
+                IpAddr::V4(address) => ipv4::is_global(address),
+                IpAddr::V6(address) => ipv6::is_global(address),
+            };
+            assert_eq!(is_global, expected == Scope::Global && !is_martian_source(address), "{address}");
         }
     }
 

@@ -5,7 +5,6 @@
 //! whole: the control thread sends an empty set, the worker swaps it in between two bursts and sends the full one back.
 
 use crate::verdict::DropReason;
-use arrayvec::ArrayVec;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
@@ -151,42 +150,66 @@ impl TunnelStats {
 pub const MAX_LAYERS: usize = 4;
 
 /// The tunnels that a packet crossed here, by slot: first those it came out of, then those it went into.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trail {
-    out_of: ArrayVec<u32, MAX_LAYERS>,
-    into: ArrayVec<u32, MAX_LAYERS>,
+    out_of: [u32; MAX_LAYERS],
+    into: [u32; MAX_LAYERS],
+    left: u8,
+    entered: u8,
 }
 
 impl Trail {
+    /// That of a packet which crosses no tunnel.
+    pub(crate) const NONE: Trail =
+        Trail { out_of: [0; MAX_LAYERS], into: [0; MAX_LAYERS], left: 0, entered: 0 };
+
     /// Adds a tunnel that the packet came out of.
-    #[inline]
+    #[inline(always)]
     pub fn left(&mut self, slot: u32) {
         // Layers are counted before they are stripped; one too many could only be lost from a histogram.
-        let _ = self.out_of.try_push(slot);
+        if let Some(place) = self.out_of.get_mut(usize::from(self.left)) {
+            *place = slot;
+            self.left += 1;
+        }
     }
 
     /// Adds a tunnel that the packet went into.
-    #[inline]
+    #[inline(always)]
     pub fn entered(&mut self, slot: u32) {
-        let _ = self.into.try_push(slot);
+        if let Some(place) = self.into.get_mut(usize::from(self.entered)) {
+            *place = slot;
+            self.entered += 1;
+        }
+    }
+
+    /// The tunnels that the packet came out of, outermost first.
+    #[inline]
+    pub fn out_of(&self) -> &[u32] {
+        self.out_of.get(..usize::from(self.left)).unwrap_or_default()
+    }
+
+    /// The tunnels that the packet went into, innermost first.
+    #[inline]
+    pub fn into(&self) -> &[u32] {
+        self.into.get(..usize::from(self.entered)).unwrap_or_default()
     }
 
     /// The tunnel in which the packet is by now, innermost first: the first that it went into, else the last that it
     /// came out of.
     #[inline]
     pub fn innermost(&self) -> Option<u32> {
-        self.into.first().or(self.out_of.last()).copied()
+        self.into().first().or(self.out_of().last()).copied()
     }
 
     /// Every tunnel that the packet crossed.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        self.out_of.iter().chain(&self.into).copied()
+        self.out_of().iter().chain(self.into()).copied()
     }
 
     /// Whether the packet crossed no tunnel.
     #[inline]
     pub fn is_transit(&self) -> bool {
-        self.out_of.is_empty() && self.into.is_empty()
+        self.left + self.entered == 0
     }
 }
 
@@ -239,12 +262,12 @@ impl LatencySet {
         for trail in sent {
             count += 1;
             transit += u32::from(trail.is_transit());
-            for slot in &trail.out_of {
+            for slot in trail.out_of() {
                 if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
                     tunnel.decap.saturating_record(ns);
                 }
             }
-            for slot in &trail.into {
+            for slot in trail.into() {
                 if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
                     tunnel.encap.saturating_record(ns);
                 }

@@ -161,18 +161,18 @@ impl Summary {
 }
 
 impl Engine {
-    /// Forwards one packet as [`forward_burst`](Self::forward_burst) does, and tells what happened on the way. `None` for
-    /// a port that the tables do not have.
+    /// Forwards one packet as [`forward_burst`](Self::forward_burst) does, always by the whole journey, and tells what
+    /// happened on the way. `None` for a port that the tables do not have.
     pub fn trace(
         &mut self,
         tables: &Tables,
         stats: &TunnelStats,
         arrival: (PortId, u64),
-        frame: Frame<'_>,
+        frame: &mut Frame<'_>,
     ) -> Option<(Outcome, Vec<Step>)> {
         let mut outcomes = Outcomes::new();
         self.listen();
-        self.forward_burst(tables, stats, arrival, &mut [frame], &mut outcomes);
+        self.forward_burst(tables, stats, arrival, std::slice::from_mut(frame), &mut outcomes);
         let steps = self.heard();
         Some((outcomes.pop()?, steps))
     }

@@ -61,13 +61,13 @@ impl Paths<'_> {
         };
         let path = match narrowest {
             Some((Way::Tunnel(carrier), _)) => match self.spec.tunnels.get(carrier.0 as usize) {
-                Some(spec) => self.mtu(*carrier, spec, steps),
+                Some(spec) => self.mtu(carrier, spec, steps),
                 None => 0,
             },
             other => {
                 let step = match other {
                     Some((Way::Neighbor(interface, _) | Way::Unresolved(interface), ways)) => {
-                        self.interface(*interface, if ways > 1 { ", the narrowest way" } else { "" })
+                        self.interface(interface, if ways > 1 { ", the narrowest way" } else { "" })
                     }
                     _ => self.nearest(tunnel),
                 };
@@ -90,15 +90,15 @@ impl Paths<'_> {
     }
 
     /// The way with the smallest MTU, and how many there are.
-    fn narrowest(&self, remote: IpAddr) -> Option<(&Way, usize)> {
-        let ways = self.tables.route(remote)?;
-        let mtu = |way: &&Way| match way {
+    fn narrowest(&self, remote: IpAddr) -> Option<(Way, usize)> {
+        let route = self.tables.route(remote)?;
+        let mtu = |way: &Way| match way {
             Way::Neighbor(interface, _) | Way::Unresolved(interface) => {
                 self.tables.interface(*interface).map_or(0, |interface| interface.mtu)
             }
             Way::Tunnel(carrier) => self.tables.tunnel(*carrier).map_or(0, |tunnel| tunnel.mtu),
         };
-        Some((ways.iter().min_by_key(mtu)?, ways.iter().count()))
+        Some((route.ways().min_by_key(mtu)?, route.ways().count()))
     }
 
     fn interface(&self, id: InterfaceId, why: &str) -> Step {
@@ -186,9 +186,8 @@ pub(super) fn said(file: &str, origin: Origin, key: &str) -> String {
 
 /// The tunnel's own headers with their lengths, outermost first.
 fn own_headers(tunnel: &TunnelSpec) -> String {
-    let Some(image) = Image::new(&[0; 14], PortId(0)).stack(tunnel, tunnel.local) else {
-        return String::new();
-    };
+    let link = Image::new(&[0; 14], PortId(0), InterfaceId(0), 0);
+    let Ok(image) = link.stack(TunnelId(0), tunnel, tunnel.local) else { return String::new() };
     let parts = image.parts().into_iter().filter(|part| part.slot.is_some());
     parts
         .map(|part| format!("{} {}", field::name(part.kind), part.range.len()))

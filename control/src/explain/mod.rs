@@ -99,7 +99,10 @@ fn explain(
         let exits = tables.tunnel(id).filter(|_| accepts.is_none()).map(|compiled| &compiled.exits);
         for exit in exits.into_iter().flat_map(|exits| exits.iter()) {
             match exit {
-                Ok(image) => ways.push(stack::headers(image, &stats, &origins)?),
+                Ok(image) => {
+                    let image = tables.image(*image).ok_or(DropReason::NoRoute)?;
+                    ways.push(stack::headers(image, &stats, &origins)?);
+                }
                 Err(reason) => cannot_send.push(why(*reason, tunnel, config, id)),
             }
         }

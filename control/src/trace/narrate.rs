@@ -106,7 +106,7 @@ impl<'a> Narrator<'a> {
     ) -> Option<Told> {
         let mut buffer = Vec::new();
         with_headroom(bytes, &mut buffer);
-        let (outcome, steps) = engine.trace(self.tables, stats, arrival, frame(&mut buffer, bytes))?;
+        let (outcome, steps) = engine.trace(self.tables, stats, arrival, &mut frame(&mut buffer, bytes))?;
         let mut lines: Vec<Line> = Vec::new();
         let mut indent = "";
         for step in &steps {

@@ -2,13 +2,14 @@
 
 use super::Engine;
 use super::arrive::arrive;
+use super::clamp::{self, Crossing, Lowered};
 use super::gather::Gathered;
 use super::rare;
 use crate::frame::Frame;
 use crate::icmp_error::IcmpError;
 use crate::scope::{Scope, is_martian_source, scope};
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Interface, InterfaceId, Port, PortId, Tables, Tunnel, TunnelId, Way};
+use crate::table::{Port, PortId, Tables, TunnelId, Way};
 use crate::trace::{Step, Summary};
 use crate::tunnel::decap::{self, Outer};
 use crate::tunnel::encap::Image;
@@ -52,16 +53,15 @@ impl From<DropReason> for Stop {
 /// The way out of the box that was chosen for a packet.
 #[derive(Clone, Copy)]
 pub(super) enum Exit<'a> {
-    Link { id: InterfaceId, interface: &'a Interface, image: &'a Image },
-    Tunnel { id: TunnelId, tunnel: &'a Tunnel, image: &'a Image, flow: FlowHash },
+    Link { image: &'a Image },
+    Tunnel { image: &'a Image, flow: FlowHash },
 }
 
-impl Exit<'_> {
-    /// What is crossed first on this way.
-    fn crossed(self) -> Ingress {
+impl<'a> Exit<'a> {
+    /// The headers to put in front.
+    pub(super) fn image(self) -> &'a Image {
         match self {
-            Exit::Link { id, .. } => Ingress::Interface(id),
-            Exit::Tunnel { id, .. } => Ingress::Tunnel(id),
+            Exit::Link { image, .. } | Exit::Tunnel { image, .. } => image,
         }
     }
 }
@@ -238,13 +238,10 @@ impl<'a> Journey<'a> {
         }
         let exit = self.exit(destination, || FlowHash::of(ip, packet))?;
         let ttl = ip.ttl();
-        let (limit, clamps) = match exit {
-            Exit::Link { interface, .. } => (interface.mtu, &interface.clamps_out),
-            Exit::Tunnel { tunnel, .. } => (tunnel.mtu, &tunnel.clamps_out),
-        };
+        let (limit, crossed) = (exit.image().limit(), exit.image().crossed());
         let cut = match len > limit {
             true => {
-                self.tell(|| Step::Oversize { len, limit, by: exit.crossed() });
+                self.tell(|| Step::Oversize { len, limit, by: crossed });
                 Some(rare::cut(ip, exit, len, limit)?)
             }
             false => None,
@@ -257,8 +254,13 @@ impl<'a> Journey<'a> {
             self.tell(|| Step::TtlLowered(ttl));
         }
         if let Some(syn) = syn {
-            let leaving = (clamps.limit(source, destination), exit.crossed());
-            self.clamp(frame, syn, (source, destination), leaving);
+            let crossing =
+                Crossing { tables: self.tables, stats: self.stats, from: self.ingress, to: crossed };
+            if let Some(Lowered { from, to, by, is_leaving }) =
+                clamp::lower(crossing, frame, syn, (source, destination))
+            {
+                self.tell(|| Step::Clamped { from, to, by, is_leaving });
+            }
         }
         match cut {
             None => Ok(Verdict::Send(self.send(frame, exit, inherited)?)),
@@ -278,15 +280,15 @@ impl<'a> Journey<'a> {
         {
             return self.tunnel_exit(id, flow());
         }
-        let way = tables.route(destination).and_then(|ways| ways.pick(&flow));
-        self.tell(|| Step::Routed { destination, way: way.map(Way::taken) });
+        let way = tables.route(destination).and_then(|route| route.pick(&flow));
+        self.tell(|| Step::Routed { destination, way: way.map(|way| tables.taken(way)) });
         match way.ok_or(Stop::NO_ROUTE)? {
             Way::Unresolved(_) => Err(DropReason::NeighborUnknown.into()),
-            Way::Neighbor(id, image) => {
-                let interface = tables.interface(*id).ok_or(Stop::NO_ROUTE)?;
-                Ok(Exit::Link { id: *id, interface, image })
+            Way::Neighbor(_, image) => {
+                let image = tables.image(image).ok_or(Stop::NO_ROUTE)?;
+                Ok(Exit::Link { image })
             }
-            Way::Tunnel(id) => self.tunnel_exit(*id, flow()),
+            Way::Tunnel(id) => self.tunnel_exit(id, flow()),
         }
     }
 
@@ -296,7 +298,10 @@ impl<'a> Journey<'a> {
         self.inside = Some(tunnel.slot);
         // By other bits than the route: else the ways of one tunnel would never all be used.
         match tunnel.exits.pick(|| flow.again()).ok_or(Stop::NO_ROUTE)? {
-            Ok(image) => Ok(Exit::Tunnel { id, tunnel, image, flow }),
+            Ok(image) => {
+                let image = self.tables.image(*image).ok_or(Stop::NO_ROUTE)?;
+                Ok(Exit::Tunnel { image, flow })
+            }
             Err(DropReason::NoRoute) => Err(Stop::NO_ROUTE),
             Err(reason) => Err((*reason).into()),
         }
@@ -320,34 +325,6 @@ impl<'a> Journey<'a> {
                 image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)?
             }
         })
-    }
-
-    /// Lowers the MSS of a SYN to the lowest limit on its way in and out. `leaving` is the limit on the way out, and whose
-    /// it is. It counts for the tunnel whose limit was the one applied.
-    #[cold]
-    fn clamp(
-        &mut self,
-        frame: &mut Frame<'_>,
-        syn: usize,
-        (source, destination): (IpAddr, IpAddr),
-        leaving: (Option<u16>, Ingress),
-    ) {
-        let clamps = match self.ingress {
-            Ingress::Interface(id) => self.tables.interface(id).map(|interface| &interface.clamps_in),
-            Ingress::Tunnel(id) => self.tables.tunnel(id).map(|tunnel| &tunnel.clamps_in),
-        };
-        let arriving = (clamps.and_then(|clamps| clamps.limit(source, destination)), self.ingress);
-        let limits = [(arriving, false), (leaving, true)].into_iter();
-        let limits = limits.filter_map(|((limit, by), is_leaving)| Some((limit?, by, is_leaving)));
-        // Of equal ones the first, which is the one crossed first.
-        let Some((limit, by, is_leaving)) = limits.min_by_key(|(limit, ..)| *limit) else { return };
-        let Some(from) = mss::clamp(frame.bytes_mut(), syn, limit) else { return };
-        self.tell(|| Step::Clamped { from, to: limit, by, is_leaving });
-        if let Ingress::Tunnel(id) = by
-            && let Some(counters) = self.tables.tunnel(id).and_then(|tunnel| self.stats.slot(tunnel.slot))
-        {
-            counters.mss_clamped.add(1);
-        }
     }
 }
 

@@ -136,15 +136,14 @@ impl Journey<'_> {
             Cut::Inner(_) => (0, None),
             Cut::Outer(_) => {
                 let port = self.send(frame, exit, inherited)?;
-                let (Exit::Link { image, .. } | Exit::Tunnel { image, .. }) = exit;
-                (image.link_len(), Some(port))
+                (exit.image().link_len(), Some(port))
             }
         };
         whole.extend_from_slice(frame.bytes());
         let (link, packet) = whole.split_at_checked(front).unwrap_or_default();
         let pieces = self.pieces(packet, cut);
         self.tell(|| Step::Cut { pieces: pieces.len(), is_inner: matches!(cut, Cut::Inner(_)) });
-        let trail = self.trail.clone();
+        let trail = self.trail;
         let mut verdict = Err(Stop::from(DropReason::TooBig));
         for (index, piece) in pieces.iter().enumerate() {
             let data = packet.get(piece.data.clone()).unwrap_or_default();
@@ -161,7 +160,7 @@ impl Journey<'_> {
             buffer.resize(MAX_IMAGE + len, 0);
             let mut later = Frame::new(&mut buffer, MAX_IMAGE, len);
             write(&mut later, [link, &piece.header, data]);
-            let before = std::mem::replace(&mut self.trail, trail.clone());
+            let before = std::mem::replace(&mut self.trail, trail);
             let fate = match sent_by {
                 Some(port) => Verdict::Send(port),
                 None => match self.send(&mut later, exit, inherited) {

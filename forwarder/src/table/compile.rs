@@ -3,7 +3,6 @@
 //! Runs on the control thread. Every finding is collected, so that an operator sees all of them at once; tables are only
 //! made where there is none. How tunnels lie in each other is worked out in [`super::stack`].
 
-use super::exact::ExactMatch;
 use super::stack::{self, Stacks};
 use super::*;
 use crate::tunnel::decap::Framing;
@@ -17,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 const CONNECTED: i64 = -1;
 
 /// A route's target before neighbours are looked up.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Next {
     Gateway(InterfaceId, IpAddr),
     OnLink(InterfaceId),
@@ -26,25 +25,33 @@ pub(super) enum Next {
 
 pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
     let mut errors = Vec::new();
-    let (addresses, locals) = local_addresses(spec, &mut errors);
-    let (endpoints, sender_lens) = endpoints(spec, &mut errors);
-    let routes = routes(spec);
+    let locals = local_addresses(spec, &mut errors);
+    let numbers: Numbers = locals.keys().copied().zip(0..).collect();
+    let endpoints = endpoints(spec, &numbers, &mut errors);
+    let reassembling = reassembling(spec, &numbers);
     let interfaces = interfaces(spec);
+    let mut links = Links::new(spec);
+    let mut routes = routes(spec, &mut links);
     let stacks = Stacks { spec, routes: &routes, interfaces: &interfaces };
-    let (tunnels, summaries) = stack::tunnels(&stacks, &mut errors);
+    let (tunnels, summaries, images) = stack::tunnels(&stacks, links.images, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
+    routes.shorten(|ways| match ways.only()? {
+        Way::Neighbor(_, image) => Some(*image),
+        Way::Tunnel(id) => tunnels.get(id.0 as usize)?.exits.only().copied()?.ok(),
+        Way::Unresolved(_) => None,
+    });
+    routes.add_locals(locals.keys().copied());
     Ok(Tables {
         ports: ports(spec),
         interfaces,
         tunnels,
-        addresses,
-        locals,
+        locals: locals.into_values().collect(),
         endpoints,
-        reassembling: reassembling(spec),
-        sender_lens,
+        reassembling,
         routes,
+        images,
         summaries,
         speakers: speakers(spec),
         icmp: spec.icmp,
@@ -116,8 +123,8 @@ pub(super) fn clamps_on(spec: &Spec, on: ClampOn) -> (Clamps, Clamps) {
     (clamps_in, clamps_out)
 }
 
-/// The box's addresses with what each takes in. One address and UDP port has one framing.
-fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAddr>, Vec<Local>) {
+/// The box's addresses with what each takes in; their order numbers them. One address and UDP port has one framing.
+fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> BTreeMap<IpAddr, Local> {
     let mut takes: BTreeMap<IpAddr, Local> = BTreeMap::new();
     let interface_nets = || spec.interfaces.iter().flat_map(|interface| &interface.addresses);
     for net in interface_nets() {
@@ -168,13 +175,7 @@ fn local_addresses(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<IpAd
             }
         }
     }
-    let mut table = ExactMatch::default();
-    let mut locals = Vec::new();
-    for (address, local) in takes {
-        table.insert(address, locals.len() as u32);
-        locals.push(local);
-    }
-    (table, locals)
+    takes
 }
 
 fn describe(framing: Framing) -> &'static str {
@@ -186,23 +187,23 @@ fn describe(framing: Framing) -> &'static str {
     }
 }
 
-fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>, [Vec<u8>; 2]) {
-    let mut table = ExactMatch::default();
-    let mut lens = [BTreeSet::new(), BTreeSet::new()];
+/// The box's addresses with their numbers.
+type Numbers = HashMap<IpAddr, u32>;
+
+fn endpoints(spec: &Spec, numbers: &Numbers, errors: &mut Vec<SpecError>) -> Endpoints {
+    let count = spec.tunnels.iter().map(|tunnel| senders(tunnel).len()).sum();
+    let mut table = Endpoints::new(count, spec.tunnels.iter().flat_map(senders));
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
+        let id = TunnelId(index as u32);
         let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
         let selector = Selector { udp, encap: tunnel.encap, key: tunnel.key };
+        let Some(local) = numbers.get(&tunnel.local) else { continue };
         for sender in senders(tunnel) {
-            let endpoint = Endpoint { local: tunnel.local, sender, selector };
-            let [ipv4, ipv6] = &mut lens;
-            if sender.addr().is_ipv4() { ipv4 } else { ipv6 }.insert(sender.prefix_len());
-            let Some(first) = table.insert(endpoint, index as u32).filter(|first| *first != index as u32)
-            else {
-                continue;
-            };
-            let first = spec.tunnels.get(first as usize).map_or("", |tunnel| &tunnel.name);
+            let first = table.insert(*local, sender, selector, taker(id, tunnel));
+            let Some(first) = first.filter(|first| *first != id) else { continue };
+            let first = spec.tunnels.get(first.0 as usize).map_or("", |tunnel| &tunnel.name);
             errors.push(SpecError {
-                item: Item::Tunnel(TunnelId(index as u32)),
+                item: Item::Tunnel(id),
                 key: "remote",
                 message: format!(
                     "takes the same packets as tunnel \"{first}\" (expected a difference in local, encap, UDP port, \
@@ -212,19 +213,31 @@ fn endpoints(spec: &Spec, errors: &mut Vec<SpecError>) -> (ExactMatch<Endpoint>,
             });
         }
     }
-    let longest_first = |lens: BTreeSet<u8>| lens.into_iter().rev().collect();
-    (table, lens.map(longest_first))
+    table
 }
 
 /// Which fragments are kept: those of a tunnel that says so, by what each of them shows.
-fn reassembling(spec: &Spec) -> ExactMatch<Pair> {
-    let mut table = ExactMatch::default();
-    for tunnel in spec.tunnels.iter().filter(|tunnel| tunnel.reassembly) {
-        for sender in senders(tunnel) {
-            table.insert(Pair { local: tunnel.local, sender }, 0);
+fn reassembling(spec: &Spec, numbers: &Numbers) -> Endpoints {
+    let tunnels = || (0..).map(TunnelId).zip(&spec.tunnels).filter(|(_, tunnel)| tunnel.reassembly);
+    let ends =
+        || tunnels().flat_map(|(id, tunnel)| senders(tunnel).into_iter().map(move |net| (id, tunnel, net)));
+    let mut table = Endpoints::new(ends().count(), ends().map(|(.., sender)| sender));
+    for (id, tunnel, sender) in ends() {
+        if let Some(local) = numbers.get(&tunnel.local) {
+            table.insert(*local, sender, Selector::NOTHING, taker(id, tunnel));
         }
     }
     table
+}
+
+fn taker(id: TunnelId, tunnel: &TunnelSpec) -> Taker {
+    Taker {
+        id,
+        slot: tunnel.slot,
+        takes_zero_checksum: tunnel.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
+        is_uniform: tunnel.dscp == Dscp::Uniform,
+        has_inner_source: !tunnel.inner_source.is_empty(),
+    }
 }
 
 /// Whom a tunnel takes packets from.
@@ -236,36 +249,40 @@ fn senders(tunnel: &TunnelSpec) -> Vec<IpNet> {
 }
 
 /// Routes of both families: connected ones, the operator's, and one to each neighbour on a connected network.
-fn routes(spec: &Spec) -> Routes {
-    let hops: HashMap<(InterfaceId, IpAddr), Mac> = spec
-        .neighbors
-        .iter()
-        .map(|neighbor| ((neighbor.interface, neighbor.address), neighbor.mac))
-        .collect();
+fn routes(spec: &Spec, links: &mut Links<'_>) -> Routes {
     let groups = groups(spec);
     let prefixes: Vec<IpNet> = groups.keys().copied().collect();
     let mut numbers: Vec<(IpNet, u32)> = Vec::new();
     let mut ways: Vec<Choice<Way>> = Vec::new();
+    // Many routes have the same next hops.
+    let mut known: HashMap<&[(u64, Next)], u32> = HashMap::new();
     for (prefix, (_, targets)) in &groups {
-        numbers.push((*prefix, ways.len() as u32));
-        ways.push(Choice::new(targets.iter().map(|(weight, next)| (*weight, way(spec, &hops, *next, None)))));
+        let number = *known.entry(targets.as_slice()).or_insert_with(|| {
+            ways.push(Choice::new(targets.iter().map(|(weight, next)| (*weight, links.way(*next, None)))));
+            ways.len() as u32 - 1
+        });
+        numbers.push((*prefix, number));
     }
     // A destination on a connected network is its own next hop: where the best route to a neighbour leads there directly,
     // it gets a route of its own that has the address filled in.
+    let positions: Vec<(IpNet, u32)> = prefixes.iter().copied().zip(0..).collect();
+    let by_prefix = Routes::new(&positions, Vec::new());
     let mut routes = Routes::new(&numbers, ways);
     let neighbors: BTreeSet<IpAddr> = spec.neighbors.iter().map(|neighbor| neighbor.address).collect();
     for address in neighbors {
-        let group = routes.find(address).and_then(|number| prefixes.get(number as usize));
-        let Some((_, targets)) = group.and_then(|prefix| groups.get(prefix)) else { continue };
+        let Some(Hit::Ways(position)) = by_prefix.hit(address) else { continue };
+        let group = prefixes.get(position as usize).and_then(|prefix| groups.get(prefix));
+        let Some((_, targets)) = group else { continue };
         let leads_there = |(_, next): &(u64, Next)| match next {
-            Next::OnLink(interface) => hops.contains_key(&(*interface, address)),
+            Next::OnLink(interface) => links.hops.contains_key(&(*interface, address)),
             _ => false,
         };
         if targets.iter().any(leads_there) {
             // The same network may be on other interfaces as well, where this neighbour is not.
+            let hops = &links.hops;
             let elsewhere = |next: &Next| matches!(next, Next::OnLink(interface) if !hops.contains_key(&(*interface, address)));
-            let targets = targets.iter().filter(|(_, next)| !elsewhere(next));
-            let resolved = targets.map(|(weight, next)| (*weight, way(spec, &hops, *next, Some(address))));
+            let targets: Vec<_> = targets.iter().filter(|(_, next)| !elsewhere(next)).copied().collect();
+            let resolved = targets.into_iter().map(|(weight, next)| (weight, links.way(next, Some(address))));
             routes.add_host(address, Choice::new(resolved));
         }
     }
@@ -307,24 +324,41 @@ fn groups(spec: &Spec) -> BTreeMap<IpNet, (i64, Vec<(u64, Next)>)> {
     groups
 }
 
-/// A target with its neighbour filled in; `destination` is known for a route to a single address.
-fn way(
-    spec: &Spec,
-    hops: &HashMap<(InterfaceId, IpAddr), Mac>,
-    next: Next,
-    destination: Option<IpAddr>,
-) -> Way {
-    let (interface, neighbor) = match next {
-        Next::Tunnel(tunnel) => return Way::Tunnel(tunnel),
-        Next::Gateway(interface, address) => (interface, Some(address)),
-        Next::OnLink(interface) => (interface, destination),
-    };
-    let mac = neighbor.and_then(|address| Some((address, *hops.get(&(interface, address))?)));
-    match (spec.interfaces.get(usize::from(interface.0)), mac) {
-        (Some(spec), Some((address, mac))) => {
-            Way::Neighbor(interface, Image::new(&ethernet_header(spec, mac, address), spec.port))
+/// The ways to neighbours: each is an Ethernet header, of which there is one however many routes have it.
+struct Links<'a> {
+    spec: &'a Spec,
+    hops: HashMap<(InterfaceId, IpAddr), Mac>,
+    images: Vec<Image>,
+    by_header: HashMap<(InterfaceId, Mac, bool), ImageId>,
+}
+
+impl<'a> Links<'a> {
+    fn new(spec: &'a Spec) -> Self {
+        let neighbors = spec.neighbors.iter();
+        let hops = neighbors.map(|neighbor| ((neighbor.interface, neighbor.address), neighbor.mac)).collect();
+        Links { spec, hops, images: Vec::new(), by_header: HashMap::new() }
+    }
+
+    /// A target with its neighbour filled in; `destination` is known for a route to a single address.
+    fn way(&mut self, next: Next, destination: Option<IpAddr>) -> Way {
+        let (interface, neighbor) = match next {
+            Next::Tunnel(tunnel) => return Way::Tunnel(tunnel),
+            Next::Gateway(interface, address) => (interface, Some(address)),
+            Next::OnLink(interface) => (interface, destination),
+        };
+        let mac = neighbor.and_then(|address| Some((address, *self.hops.get(&(interface, address))?)));
+        match (self.spec.interfaces.get(usize::from(interface.0)), mac) {
+            (Some(spec), Some((address, mac))) => {
+                let images = &mut self.images;
+                let id = self.by_header.entry((interface, mac, address.is_ipv4())).or_insert_with(|| {
+                    let header = ethernet_header(spec, mac, address);
+                    images.push(Image::new(&header, spec.port, interface, spec.mtu));
+                    ImageId(images.len() as u32 - 1)
+                });
+                Way::Neighbor(interface, *id)
+            }
+            _ => Way::Unresolved(interface),
         }
-        _ => Way::Unresolved(interface),
     }
 }
 

@@ -25,9 +25,6 @@ impl Lpm {
         let mut sorted: Vec<_> = prefixes.into_iter().collect();
         // An empty table needs no room: every look-up misses the root.
         let mut table = Lpm { root: Vec::new(), nodes: Vec::new() };
-        if !sorted.is_empty() {
-            table.root.resize(1 << ROOT_BITS, NONE);
-        }
         sorted.sort_by_key(|(prefix, _)| prefix.prefix_len());
         for (prefix, value) in sorted {
             table.insert(prefix, value);
@@ -35,17 +32,9 @@ impl Lpm {
         table
     }
 
-    /// The value of the longest prefix that holds `address`.
-    #[inline]
-    pub(super) fn find(&self, address: IpAddr) -> Option<u32> {
-        match address {
-            IpAddr::V4(address) => self.walk(&address.octets()),
-            IpAddr::V6(address) => self.walk(&address.octets()),
-        }
-    }
-
-    #[inline]
-    fn walk(&self, octets: &[u8]) -> Option<u32> {
+    /// The value of the longest prefix that holds the address of these octets, as on the wire.
+    #[inline(always)]
+    pub(super) fn find(&self, octets: &[u8]) -> Option<u32> {
         let (first, rest) = octets.split_first_chunk::<2>()?;
         let mut entry = *self.root.get(usize::from(u16::from_be_bytes(*first)))?;
         let mut rest = rest.iter();
@@ -55,13 +44,23 @@ impl Lpm {
         entry.checked_sub(1)
     }
 
+    /// Replaces every value.
+    pub(super) fn replace(&mut self, value: impl Fn(u32) -> u32) {
+        for entry in self.root.iter_mut().chain(self.nodes.iter_mut().flatten()) {
+            if *entry != NONE && *entry & NODE == 0 {
+                *entry = value(*entry - 1) + 1;
+            }
+        }
+    }
+
     /// Adds a prefix no shorter than any that is there; of two alike the later holds.
     pub(super) fn insert(&mut self, prefix: IpNet, value: u32) {
-        let octets = match prefix.network() {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
+        let (octets, len) = octets(prefix.network());
+        let octets = octets.get(..len).unwrap_or_default();
         let Some((first, rest)) = octets.split_first_chunk::<2>() else { return };
+        if self.root.is_empty() {
+            self.root.resize(1 << ROOT_BITS, NONE);
+        }
         let mut index = usize::from(u16::from_be_bytes(*first));
         let mut node = None;
         let mut covered = ROOT_BITS;
@@ -98,6 +97,21 @@ impl Lpm {
     }
 }
 
+/// An address's octets as on the wire, and how many there are.
+#[inline(always)]
+pub(super) fn octets(address: IpAddr) -> ([u8; 16], usize) {
+    let mut octets = [0; 16];
+    match address {
+        IpAddr::V4(address) => {
+            if let Some(to) = octets.first_chunk_mut() {
+                *to = address.octets();
+            }
+            (octets, 4)
+        }
+        IpAddr::V6(address) => (address.octets(), 16),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,11 +122,16 @@ mod tests {
         holding.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, value)| *value)
     }
 
+    fn find(table: &Lpm, address: IpAddr) -> Option<u32> {
+        let (octets, len) = octets(address);
+        table.find(&octets[..len])
+    }
+
     fn agree(prefixes: &[(IpNet, u32)], addresses: &[IpAddr]) {
         let table = Lpm::new(prefixes.iter().copied());
         let edges = prefixes.iter().flat_map(|(prefix, _)| [prefix.network(), prefix.broadcast()]);
         for address in edges.chain(addresses.iter().copied()) {
-            assert_eq!(table.find(address), oracle(prefixes, address), "{address} in {prefixes:?}");
+            assert_eq!(find(&table, address), oracle(prefixes, address), "{address} in {prefixes:?}");
         }
     }
 
@@ -143,12 +162,24 @@ mod tests {
 
     #[test]
     fn empty_table_has_nothing() {
-        assert_eq!(Lpm::new([]).find("192.0.2.1".parse().unwrap()), None);
+        assert_eq!(find(&Lpm::new([]), "192.0.2.1".parse().unwrap()), None);
     }
 
     #[test]
     fn default_route_holds_everything() {
         let table = Lpm::new([("::/0".parse().unwrap(), 7)]);
-        assert_eq!(table.find("2001:db8::1".parse().unwrap()), Some(7));
+        assert_eq!(find(&table, "2001:db8::1".parse().unwrap()), Some(7));
+    }
+
+    #[test]
+    fn every_value_is_replaced_and_a_host_may_be_added_to_an_empty_table() {
+        let mut table = Lpm::new([("10.0.0.0/8".parse().unwrap(), 1), ("10.1.2.3/32".parse().unwrap(), 2)]);
+        table.replace(|value| value + 10);
+        assert_eq!(find(&table, "10.9.9.9".parse().unwrap()), Some(11));
+        assert_eq!(find(&table, "10.1.2.3".parse().unwrap()), Some(12));
+        assert_eq!(find(&table, "11.0.0.0".parse().unwrap()), None);
+        let mut empty = Lpm::new([]);
+        empty.insert("2001:db8::1/128".parse().unwrap(), 5);
+        assert_eq!(find(&empty, "2001:db8::1".parse().unwrap()), Some(5));
     }
 }

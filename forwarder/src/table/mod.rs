@@ -6,7 +6,7 @@
 mod spec;
 mod compile;
 mod stack;
-mod exact;
+mod endpoints;
 mod lpm;
 
 pub use spec::*;
@@ -17,12 +17,13 @@ use crate::stats::TunnelStats;
 use crate::trace::Taken;
 use crate::tunnel::decap::{Decap, Local, Selector};
 use crate::tunnel::encap::Image;
-use crate::tunnel::flow::{FlowHash, mix};
+use crate::tunnel::flow::FlowHash;
 use crate::tunnel::mss::Clamps;
 use crate::verdict::{DropReason, Ingress};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ip::Version;
-use exact::{ExactMatch, Key};
+use endpoints::Endpoints;
+pub(crate) use endpoints::{Label, Sender, Taker};
 use ipnet::IpNet;
 use lpm::Lpm;
 use std::net::IpAddr;
@@ -36,12 +37,11 @@ pub struct Tables {
     ports: Vec<Port>,
     interfaces: Vec<Interface>,
     tunnels: Vec<Tunnel>,
-    addresses: ExactMatch<IpAddr>,
     locals: Vec<Local>,
-    endpoints: ExactMatch<Endpoint>,
-    reassembling: ExactMatch<Pair>,
-    sender_lens: [Vec<u8>; 2], // for IPv4, IPv6; longest first
+    endpoints: Endpoints,
+    reassembling: Endpoints, // by what every fragment shows: with no selector
     routes: Routes,
+    images: Vec<Image>,
     summaries: Vec<TunnelSummary>,
     speakers: Speakers,
     icmp: IcmpRates,
@@ -107,32 +107,22 @@ pub struct Tunnel {
     /// Clamps on what goes in.
     pub clamps_out: Clamps,
     /// The ways to its remote end, whole stacks; `Err`: where such a way ends.
-    pub exits: Choice<Result<Image, DropReason>>,
+    pub exits: Choice<Result<ImageId, DropReason>>,
 }
 
+/// An image, by its position in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ImageId(u32);
+
 /// Where a route leads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Out of an interface with this Ethernet header in front.
-    Neighbor(InterfaceId, Image),
+    Neighbor(InterfaceId, ImageId),
     /// Out of an interface, to a neighbour whose MAC address is not known.
     Unresolved(InterfaceId),
     /// Into a tunnel.
     Tunnel(TunnelId),
-}
-
-impl Way {
-    /// The way in short.
-    pub(crate) fn taken(&self) -> Taken {
-        match self {
-            Way::Neighbor(interface, image) => {
-                let mac = image.bytes().first_chunk().copied().unwrap_or_default();
-                Taken::Neighbor(*interface, Mac(mac))
-            }
-            Way::Unresolved(interface) => Taken::Unresolved(*interface),
-            Way::Tunnel(id) => Taken::Tunnel(*id),
-        }
-    }
 }
 
 /// Alternatives with shares; most often a single one.
@@ -156,38 +146,67 @@ pub struct TunnelSummary {
     pub reachable: bool,
 }
 
-/// What a packet for a tunnel is recognised by. Its sender is cut to a prefix length, because a tunnel may take many.
+/// What the tables have for a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Endpoint {
-    local: IpAddr,
-    sender: IpNet,
-    selector: Selector,
+pub(crate) enum Hit {
+    /// One way, which leads out of the box with this image in front.
+    Image(ImageId),
+    /// Ways that are chosen from, or one that leads nowhere: their number.
+    Ways(u32),
+    /// The box's own address of this number.
+    Local(u32),
 }
 
-impl Key for Endpoint {
-    #[inline]
-    fn hash(&self) -> u64 {
-        let Selector { udp, encap, key } = self.selector;
-        let key = key.map_or(0, |key| u64::from(key) << 1 | 1);
-        let udp = udp.map_or(0, |(kind, port)| u64::from(port) << 8 | kind as u64);
-        let rest = udp << 16 | u64::from(self.sender.prefix_len()) << 8 | encap as u64;
-        let addresses = self.local.hash() ^ self.sender.addr().hash().rotate_left(32);
-        mix(mix(addresses ^ rest, 0x9e37_79b9_7f4a_7c15) ^ key, 0xd6e8_feb8_6659_fd93)
+impl Hit {
+    const KIND: u32 = 3 << 29;
+    const WAYS: u32 = 1 << 29;
+    const LOCAL: u32 = 2 << 29;
+
+    /// As it stands in the table of routes: below 2³¹ − 1, as no number is near 2²⁹.
+    fn value(self) -> u32 {
+        match self {
+            Hit::Image(ImageId(number)) => number,
+            Hit::Ways(number) => number | Hit::WAYS,
+            Hit::Local(number) => number | Hit::LOCAL,
+        }
+    }
+
+    #[inline(always)]
+    fn of(value: u32) -> Self {
+        match value & Hit::KIND {
+            0 => Hit::Image(ImageId(value)),
+            Hit::WAYS => Hit::Ways(value & !Hit::KIND),
+            _ => Hit::Local(value & !Hit::KIND),
+        }
     }
 }
 
-/// What a fragment for a tunnel can be recognised by: only the first one says more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pair {
-    local: IpAddr,
-    sender: IpNet,
+/// The ways to a destination.
+#[derive(Clone, Copy, Debug)]
+pub enum Route<'a> {
+    /// The only one.
+    One(Way),
+    /// Those that are chosen from by the flow.
+    Several(&'a Choice<Way>),
 }
 
-impl Key for Pair {
+impl Route<'_> {
+    /// Every way.
+    pub fn ways(&self) -> impl Iterator<Item = Way> {
+        let (one, several) = match self {
+            Route::One(way) => (Some(*way), None),
+            Route::Several(ways) => (None, Some(ways)),
+        };
+        one.into_iter().chain(several.into_iter().flat_map(|ways| ways.iter().copied()))
+    }
+
+    /// The way of a flow, whose hash is asked for where there is a choice.
     #[inline]
-    fn hash(&self) -> u64 {
-        let addresses = self.local.hash() ^ self.sender.addr().hash().rotate_left(32);
-        mix(addresses ^ u64::from(self.sender.prefix_len()), 0x9e37_79b9_7f4a_7c15)
+    pub fn pick(&self, flow: impl FnOnce() -> FlowHash) -> Option<Way> {
+        match self {
+            Route::One(way) => Some(*way),
+            Route::Several(ways) => ways.pick(flow).copied(),
+        }
     }
 }
 
@@ -223,34 +242,68 @@ impl Tables {
         self.tunnels.get(id.0 as usize)
     }
 
+    /// An image.
+    #[inline(always)]
+    pub fn image(&self, id: ImageId) -> Option<&Image> {
+        self.images.get(id.0 as usize)
+    }
+
     /// What one of the box's addresses takes in; `None` for an address that is not the box's.
     #[inline]
     pub fn local(&self, address: IpAddr) -> Option<&Local> {
-        self.locals.get(self.addresses.find(&address)? as usize)
+        match self.routes.hit(address)? {
+            Hit::Local(number) => self.local_at(number),
+            _ => None,
+        }
+    }
+
+    /// What the box's address of this number takes in.
+    #[inline(always)]
+    pub(crate) fn local_at(&self, number: u32) -> Option<&Local> {
+        self.locals.get(number as usize)
+    }
+
+    /// What there is for an IPv4 destination, or an IPv6 one, of these octets.
+    #[inline(always)]
+    pub(crate) fn hit<const N: usize>(&self, destination: &[u8; N]) -> Option<Hit> {
+        let table = if N == 4 { &self.routes.ipv4 } else { &self.routes.ipv6 };
+        table.find(destination).map(Hit::of)
     }
 
     /// The tunnel that takes packets of `sender` for `local`: of several the one that names the sender most closely.
     #[inline]
     pub fn endpoint(&self, local: IpAddr, sender: IpAddr, selector: Selector) -> Option<TunnelId> {
-        self.sender_lens(sender).iter().find_map(|len| {
-            let sender = IpNet::new(sender, *len).ok()?.trunc();
-            self.endpoints.find(&Endpoint { local, sender, selector }).map(TunnelId)
-        })
+        let Some(Hit::Local(at)) = self.routes.hit(local) else { return None };
+        self.taker(at, sender.into(), Label::of(selector)).map(|taker| taker.id)
+    }
+
+    /// The same by numbers: who takes packets of this sender for the box's address of this number.
+    #[inline(always)]
+    pub(crate) fn taker(&self, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
+        self.endpoints.find(local, sender, label)
+    }
+
+    /// Asks for the memory in which [`taker`](Self::taker) will look first.
+    #[inline(always)]
+    pub(crate) fn prefetch_taker(&self, local: u32, sender: Sender, label: Label) {
+        self.endpoints.prefetch(local, sender, label);
+    }
+
+    /// The way that a flow takes of those with this number, all the way out of the box; `None` where it ends before.
+    #[inline]
+    pub(crate) fn choose(&self, ways: u32, flow: FlowHash) -> Option<ImageId> {
+        match self.routes.ways.get(ways as usize)?.pick(|| flow)? {
+            Way::Neighbor(_, image) => Some(*image),
+            Way::Tunnel(id) => self.tunnel(*id)?.exits.pick(|| flow.again())?.ok(),
+            Way::Unresolved(_) => None,
+        }
     }
 
     /// Whether some tunnel that takes packets of `sender` for `local` puts fragments together.
     #[cold]
     pub fn reassembles(&self, local: IpAddr, sender: IpAddr) -> bool {
-        let prefix = |len: &u8| Some(IpNet::new(sender, *len).ok()?.trunc());
-        let mut prefixes = self.sender_lens(sender).iter().filter_map(prefix);
-        prefixes.any(|sender| self.reassembling.find(&Pair { local, sender }).is_some())
-    }
-
-    /// Prefix lengths by which tunnels name senders of this one's family, longest first.
-    #[inline]
-    fn sender_lens(&self, sender: IpAddr) -> &[u8] {
-        let [ipv4, ipv6] = &self.sender_lens;
-        if sender.is_ipv4() { ipv4 } else { ipv6 }
+        let Some(Hit::Local(at)) = self.routes.hit(local) else { return false };
+        self.reassembling.find(at, sender.into(), Label::IP).is_some()
     }
 
     /// The address that errors about packets of this way in and version come from.
@@ -270,45 +323,101 @@ impl Tables {
 
     /// The ways to `destination`.
     #[inline]
-    pub fn route(&self, destination: IpAddr) -> Option<&Choice<Way>> {
-        self.routes.to(destination)
+    pub fn route(&self, destination: IpAddr) -> Option<Route<'_>> {
+        let hit = match self.routes.hit(destination)? {
+            Hit::Local(number) => (*self.routes.under.get(number as usize)?)?,
+            hit => hit,
+        };
+        match hit {
+            Hit::Image(id) => Some(Route::One(match self.image(id)?.crossed() {
+                Ingress::Interface(interface) => Way::Neighbor(interface, id),
+                Ingress::Tunnel(tunnel) => Way::Tunnel(tunnel),
+            })),
+            Hit::Ways(number) => self.routes.ways.get(number as usize).map(Route::Several),
+            Hit::Local(_) => None,
+        }
+    }
+
+    /// A way in short.
+    pub(crate) fn taken(&self, way: Way) -> Taken {
+        match way {
+            Way::Neighbor(interface, image) => {
+                let mac = self.image(image).and_then(|image| image.bytes().first_chunk().copied());
+                Taken::Neighbor(interface, Mac(mac.unwrap_or_default()))
+            }
+            Way::Unresolved(interface) => Taken::Unresolved(interface),
+            Way::Tunnel(id) => Taken::Tunnel(id),
+        }
     }
 }
 
-/// The routes of both families.
+/// The routes of both families, and the box's own addresses among them.
 #[derive(Clone, Debug)]
 struct Routes {
     ipv4: Lpm,
     ipv6: Lpm,
     ways: Vec<Choice<Way>>,
+    under: Vec<Option<Hit>>, // the route that holds a local address, by its number
 }
 
 impl Routes {
     /// Prefixes with the positions of their ways.
     fn new(numbers: &[(IpNet, u32)], ways: Vec<Choice<Way>>) -> Self {
         let of = |ipv4: bool| {
-            Lpm::new(numbers.iter().copied().filter(move |(prefix, _)| prefix.addr().is_ipv4() == ipv4))
+            let prefixes = numbers.iter().copied();
+            let prefixes = prefixes.filter(move |(prefix, _)| prefix.addr().is_ipv4() == ipv4);
+            Lpm::new(prefixes.map(|(prefix, number)| (prefix, Hit::Ways(number).value())))
         };
-        Routes { ipv4: of(true), ipv6: of(false), ways }
+        Routes { ipv4: of(true), ipv6: of(false), ways, under: Vec::new() }
     }
 
     /// Adds the ways to a single address, which win over those of every network that holds it.
     fn add_host(&mut self, address: IpAddr, ways: Choice<Way>) {
-        let table = if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 };
-        table.insert(IpNet::from(address), self.ways.len() as u32);
+        let hit = Hit::Ways(self.ways.len() as u32);
+        self.table_of(address).insert(IpNet::from(address), hit.value());
         self.ways.push(ways);
     }
 
-    /// The position of the ways to `destination`.
-    #[inline]
-    fn find(&self, destination: IpAddr) -> Option<u32> {
-        if destination.is_ipv4() { self.ipv4.find(destination) } else { self.ipv6.find(destination) }
+    /// Makes each address the box's own of its position.
+    fn add_locals(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+        for address in addresses {
+            let hit = Hit::Local(self.under.len() as u32);
+            self.under.push(self.hit(address));
+            self.table_of(address).insert(IpNet::from(address), hit.value());
+        }
     }
 
-    /// The ways to `destination`.
+    /// Where there is a single way out, a look-up is to end there: `image` says whether there is for these ways.
+    fn shorten(&mut self, image: impl Fn(&Choice<Way>) -> Option<ImageId>) {
+        let hits: Vec<Hit> = (0..)
+            .zip(&self.ways)
+            .map(|(number, ways)| image(ways).map_or(Hit::Ways(number), Hit::Image))
+            .collect();
+        let shorten = |value: u32| match Hit::of(value) {
+            Hit::Ways(number) => hits.get(number as usize).map_or(value, |hit| hit.value()),
+            _ => value,
+        };
+        self.ipv4.replace(shorten);
+        self.ipv6.replace(shorten);
+    }
+
+    fn table_of(&mut self, address: IpAddr) -> &mut Lpm {
+        if address.is_ipv4() { &mut self.ipv4 } else { &mut self.ipv6 }
+    }
+
     #[inline]
+    fn hit(&self, address: IpAddr) -> Option<Hit> {
+        let (octets, len) = lpm::octets(address);
+        let table = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
+        table.find(octets.get(..len)?).map(Hit::of)
+    }
+
+    /// The ways to `destination`, before they were [shortened](Self::shorten).
     fn to(&self, destination: IpAddr) -> Option<&Choice<Way>> {
-        self.ways.get(self.find(destination)? as usize)
+        match self.hit(destination)? {
+            Hit::Ways(number) => self.ways.get(number as usize),
+            Hit::Image(_) | Hit::Local(_) => None,
+        }
     }
 }
 
@@ -328,6 +437,14 @@ impl<T> Choice<T> {
             *share = sum;
         }
         Choice { ways }
+    }
+
+    /// The alternative where there is only one.
+    fn only(&self) -> Option<&T> {
+        match self.ways.as_slice() {
+            [(_, only)] => Some(only),
+            _ => None,
+        }
     }
 
     /// Every alternative.

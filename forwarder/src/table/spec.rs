@@ -141,6 +141,16 @@ pub enum Ttl {
     Inherit,
 }
 
+impl Ttl {
+    /// The value, where it is fixed.
+    pub fn fixed(self) -> Option<u8> {
+        match self {
+            Ttl::Fixed(ttl) => Some(ttl),
+            Ttl::Inherit => None,
+        }
+    }
+}
+
 /// Outer DSCP (RFC 2983).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dscp {

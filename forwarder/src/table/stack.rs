@@ -6,7 +6,7 @@
 use super::compile::clamps_on;
 use super::*;
 use crate::stats::MAX_LAYERS;
-use crate::tunnel::encap;
+use crate::tunnel::encap::{self, Unstackable};
 use crate::tunnel::keepalive::Keepalive;
 use crate::tunnel::mss::Limits;
 use std::collections::HashMap;
@@ -31,21 +31,30 @@ pub(super) struct Stacks<'a> {
 /// A tunnel's way out.
 #[derive(Clone)]
 struct Built {
-    exits: Choice<Result<Image, DropReason>>,
+    exits: Choice<Result<ImageId, DropReason>>,
     mtu: usize,
     overhead: usize,
     reachable: bool,
 }
 
-/// Tunnels worked out so far; `None` while one is under way.
-type Done = HashMap<TunnelId, Option<Built>>;
+/// What was worked out so far.
+struct Work<'a> {
+    done: HashMap<TunnelId, Option<Built>>, // `None` while one is under way
+    images: Vec<Image>,
+    errors: &'a mut Vec<SpecError>,
+}
 
-/// Every tunnel with what was derived for it, in the order of the specification.
-pub(super) fn tunnels(stacks: &Stacks<'_>, errors: &mut Vec<SpecError>) -> (Vec<Tunnel>, Vec<TunnelSummary>) {
-    let mut done = Done::new();
+/// Every tunnel with what was derived for it, in the order of the specification, and all images: `images` are those of the
+/// links, to which those of the tunnels are added.
+pub(super) fn tunnels(
+    stacks: &Stacks<'_>,
+    images: Vec<Image>,
+    errors: &mut Vec<SpecError>,
+) -> (Vec<Tunnel>, Vec<TunnelSummary>, Vec<Image>) {
+    let mut work = Work { done: HashMap::new(), images, errors };
     let made = stacks.spec.tunnels.iter().enumerate().map(|(index, spec)| {
         let id = TunnelId(index as u32);
-        let built = stacks.build(id, 1, &mut done, errors);
+        let built = stacks.build(id, 1, &mut work);
         let own = own_limits(spec.mss, built.mtu);
         let (mut clamps_in, mut clamps_out) = clamps_on(stacks.spec, ClampOn::Tunnel(id));
         clamps_in.add(None, own);
@@ -73,7 +82,8 @@ pub(super) fn tunnels(stacks: &Stacks<'_>, errors: &mut Vec<SpecError>) -> (Vec<
         };
         (tunnel, summary)
     });
-    made.unzip()
+    let (tunnels, summaries) = made.unzip();
+    (tunnels, summaries, work.images)
 }
 
 fn own_limits(mss: Mss, mtu: usize) -> Limits {
@@ -89,33 +99,26 @@ fn own_limits(mss: Mss, mtu: usize) -> Limits {
 
 impl Stacks<'_> {
     /// Works out a tunnel, and those that carry it before. `depth` counts the tunnels on the way here.
-    fn build(&self, id: TunnelId, depth: usize, done: &mut Done, errors: &mut Vec<SpecError>) -> Built {
-        if let Some(Some(built)) = done.get(&id) {
+    fn build(&self, id: TunnelId, depth: usize, work: &mut Work<'_>) -> Built {
+        if let Some(Some(built)) = work.done.get(&id) {
             return built.clone();
         }
-        done.insert(id, None);
+        work.done.insert(id, None);
         let built = match self.spec.tunnels.get(id.0 as usize) {
-            Some(tunnel) => self.build_new(id, tunnel, depth, done, errors),
+            Some(tunnel) => self.build_new(id, tunnel, depth, work),
             None => Built::dead(DropReason::NoRoute, 0),
         };
-        done.insert(id, Some(built.clone()));
+        work.done.insert(id, Some(built.clone()));
         built
     }
 
-    fn build_new(
-        &self,
-        id: TunnelId,
-        tunnel: &TunnelSpec,
-        depth: usize,
-        done: &mut Done,
-        errors: &mut Vec<SpecError>,
-    ) -> Built {
+    fn build_new(&self, id: TunnelId, tunnel: &TunnelSpec, depth: usize, work: &mut Work<'_>) -> Built {
         let own = encap::overhead(tunnel);
         let mut built = match tunnel.remote {
             Remote::Senders(_) => Built { reachable: true, ..Built::dead(DropReason::NoRoute, own) },
             Remote::One(remote) => match self.routes.to(remote) {
                 None => Built::dead(DropReason::NoRoute, own),
-                Some(ways) => self.outward(id, tunnel, remote, ways, depth, done, errors),
+                Some(ways) => self.outward((id, tunnel), remote, ways, depth, work),
             },
         };
         let is_routed = built.mtu != usize::MAX;
@@ -123,7 +126,7 @@ impl Stacks<'_> {
         let allowed = path.saturating_sub(own);
         let wanted = tunnel.mtu.map_or(allowed, usize::from);
         if wanted > allowed && is_routed {
-            errors.push(SpecError {
+            work.errors.push(SpecError {
                 item: Item::Tunnel(id),
                 key: "mtu",
                 message: format!(
@@ -133,7 +136,7 @@ impl Stacks<'_> {
             });
         }
         if allowed < MIN_MTU {
-            errors.push(SpecError {
+            work.errors.push(SpecError {
                 item: Item::Tunnel(id),
                 key: "",
                 message: format!(
@@ -143,66 +146,73 @@ impl Stacks<'_> {
             });
         }
         built.mtu = wanted;
+        for id in built.exits.iter().flatten() {
+            if let Some(image) = work.images.get_mut(id.0 as usize) {
+                image.set_limit(wanted.min(usize::from(u16::MAX)) as u16);
+            }
+        }
         built
     }
 
     /// The ways to `remote` with the tunnel's own headers inside. The MTU returned is that of the way, own headers not
     /// yet taken off.
-    #[allow(clippy::too_many_arguments)] // A step of a recursion: what it is about, where it is, what it gathers.
     fn outward(
         &self,
-        id: TunnelId,
-        tunnel: &TunnelSpec,
+        (id, tunnel): (TunnelId, &TunnelSpec),
         remote: IpAddr,
         ways: &Choice<Way>,
         depth: usize,
-        done: &mut Done,
-        errors: &mut Vec<SpecError>,
+        work: &mut Work<'_>,
     ) -> Built {
         let own = encap::overhead(tunnel);
-        let mut exits: Vec<(u64, Result<Image, DropReason>)> = Vec::new();
+        let mut exits: Vec<(u64, Result<ImageId, DropReason>)> = Vec::new();
         let mut all = Built { mtu: usize::MAX, overhead: own, ..Built::dead(DropReason::NoRoute, own) };
-        let mut add = |share: u64, path: &Image| match path.stack(tunnel, remote) {
-            Some(image) => {
-                exits.push((share, Ok(image)));
-                true
+        let (mut fits, mut longest) = (true, 0);
+        let mut add = |images: &mut Vec<Image>, share: u64, path: ImageId| {
+            let path = images.get(path.0 as usize).map(|path| path.stack(id, tunnel, remote));
+            match path {
+                Some(Ok(image)) => {
+                    exits.push((share, Ok(ImageId(images.len() as u32))));
+                    images.push(image);
+                }
+                Some(Err(Unstackable::Bytes(bytes))) => longest = longest.max(bytes),
+                Some(Err(Unstackable::Layers)) | None => fits = false,
             }
-            None => false,
         };
         let mut dead = Vec::new();
-        let mut fits = true;
+        let mut is_endless = false;
         for (share, way) in ways.shares() {
             match way {
                 Way::Neighbor(interface, path) => {
                     all.through(self.interface_mtu(*interface), own, true);
-                    fits &= add(share, path);
+                    add(&mut work.images, share, *path);
                 }
                 Way::Unresolved(interface) => {
                     all.through(self.interface_mtu(*interface), own, true);
                     dead.push((share, Err(DropReason::NeighborUnknown)));
                 }
-                Way::Tunnel(carrier) if matches!(done.get(carrier), Some(None)) => {
-                    errors.push(self.loop_error(id, remote, *carrier));
+                Way::Tunnel(carrier) if matches!(work.done.get(carrier), Some(None)) => {
+                    work.errors.push(self.loop_error(id, remote, *carrier));
                     dead.push((share, Err(DropReason::NoRoute)));
                 }
                 Way::Tunnel(_) if depth >= MAX_CHAIN => {
-                    fits = false;
+                    is_endless = true;
                     dead.push((share, Err(DropReason::NoRoute)));
                 }
                 Way::Tunnel(carrier) => {
-                    let carrier = self.build(*carrier, depth + 1, done, errors);
+                    let carrier = self.build(*carrier, depth + 1, work);
                     all.through(carrier.mtu, own + carrier.overhead, carrier.reachable);
                     for (part, exit) in carrier.exits.shares() {
                         match exit {
-                            Ok(path) => fits &= add(share * part, path),
+                            Ok(path) => add(&mut work.images, share * part, *path),
                             Err(reason) => dead.push((share * part, Err(*reason))),
                         }
                     }
                 }
             }
         }
-        if !fits {
-            errors.push(SpecError {
+        if !fits || is_endless {
+            work.errors.push(SpecError {
                 item: Item::Tunnel(id),
                 key: "remote",
                 message: format!(
@@ -211,13 +221,8 @@ impl Stacks<'_> {
                 ),
             });
         }
-        let longest = exits
-            .iter()
-            .filter_map(|(_, exit)| exit.as_ref().ok())
-            .map(|image| image.link_len() + image.overhead())
-            .max();
-        if let Some(longest) = longest.filter(|longest| *longest > MAX_IMAGE) {
-            errors.push(SpecError {
+        if longest > 0 {
+            work.errors.push(SpecError {
                 item: Item::Tunnel(id),
                 key: "remote",
                 message: format!(
@@ -228,7 +233,7 @@ impl Stacks<'_> {
         }
         exits.extend(dead);
         if exits.len() > MAX_EXITS {
-            errors.push(SpecError {
+            work.errors.push(SpecError {
                 item: Item::Tunnel(id),
                 key: "remote",
                 message: format!(

@@ -78,6 +78,11 @@ pub struct Selector {
     pub key: Option<u32>,
 }
 
+impl Selector {
+    /// What every packet of a tunnel shows: nothing but its ends.
+    pub(crate) const NOTHING: Selector = Selector { udp: None, encap: Encap::Ip, key: None };
+}
+
 /// A tunnel packet, recognised but not yet matched with a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capsule {
@@ -160,7 +165,9 @@ impl Local {
         }
     }
 
-    fn framing(&self, port: u16) -> Option<Framing> {
+    /// What stands behind UDP on a port.
+    #[inline(always)]
+    pub(crate) fn framing(&self, port: u16) -> Option<Framing> {
         self.udp.iter().find(|(known, _)| *known == port).map(|(_, framing)| *framing)
     }
 }
@@ -259,7 +266,7 @@ impl Decap {
         let inner = Ip::check(tail(packet, capsule.inner), capsule.version)?;
         let (old, len, source) = (inner.traffic_class(), inner.total_len(), inner.source());
         let ecn = ecn::combine(outer.traffic_class, old)?;
-        if !self.inner_source.is_empty() && !self.inner_source.iter().any(|net| net.contains(&source)) {
+        if !self.lets_out(source) {
             // A keepalive comes from the box's own address, and is asked for.
             let is_keepalive = || is_keepalive(tail(packet, capsule.inner), capsule.version);
             if self.keepalive.is_none() || !is_keepalive() {
@@ -275,6 +282,12 @@ impl Decap {
             }
         }
         Ok(len)
+    }
+
+    /// Whether a packet from this source may come out.
+    #[inline]
+    pub(crate) fn lets_out(&self, source: IpAddr) -> bool {
+        self.inner_source.is_empty() || self.inner_source.iter().any(|net| net.contains(&source))
     }
 
     /// Refuses what GRE may carry and yet nobody may forward: a payload for the router that encapsulated it (RFC 2784
@@ -304,9 +317,19 @@ impl Decap {
             let is_taken = outer.version == Version::V4 || self.takes_zero_checksum;
             return if is_taken { Ok(()) } else { Err(DropReason::UdpZeroChecksum) };
         }
-        let pseudo = outer.addresses + Sum::pseudo_header(&[], protocol::UDP, datagram.len());
-        if (pseudo + Sum::of(datagram)).is_intact() { Ok(()) } else { Err(DropReason::UdpChecksum) }
+        if sums_up_with(datagram, outer.addresses) { Ok(()) } else { Err(DropReason::UdpChecksum) }
     }
+}
+
+/// Whether the checksum of a UDP datagram between these addresses is right.
+#[inline(always)]
+pub(crate) fn sums_up(datagram: &[u8], addresses: &[u8]) -> bool {
+    sums_up_with(datagram, Sum::of(addresses))
+}
+
+#[inline(always)]
+fn sums_up_with(datagram: &[u8], addresses: Sum) -> bool {
+    (addresses + Sum::pseudo_header(&[], protocol::UDP, datagram.len()) + Sum::of(datagram)).is_intact()
 }
 
 /// What decapsulation needs of the outer IP header.

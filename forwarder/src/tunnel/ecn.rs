@@ -33,6 +33,13 @@ pub fn combine(outer: u8, inner: u8) -> Result<u8, DropReason> {
     }
 }
 
+/// Whether [combining](combine) leaves the inner field as it is, and does not refuse it.
+#[inline(always)]
+pub(crate) fn leaves(outer: u8, inner: u8) -> bool {
+    let (outer, inner) = (outer & MASK, inner & MASK);
+    outer == NOT_ECT || outer == inner || inner == CE || (inner == ECT_1 && outer == ECT_0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +57,11 @@ mod tests {
         for (inner, row) in table {
             for (outer, expected) in [NOT_ECT, ECT_0, ECT_1, CE].into_iter().zip(row) {
                 assert_eq!(combine(outer, inner), expected, "inner {inner:02b} outer {outer:02b}");
+                assert_eq!(
+                    leaves(outer, inner) || (inner == NOT_ECT && outer != CE),
+                    expected == Ok(inner),
+                    "inner {inner:02b} outer {outer:02b}"
+                );
                 assert_eq!(combine(outer | 0xb8, inner | 0x40), expected, "DSCP must not matter");
             }
         }

@@ -7,12 +7,13 @@
 //! single one.
 
 use super::flow::FlowHash;
-use super::layer::{Inherited, Layer, PayloadType};
+use super::layer::{Inherited, Layer, Places};
+use super::payload;
 use crate::frame::Frame;
+use crate::hint::prefetch;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Encap, PortId, SourcePort, TunnelSpec, UdpChecksum, UdpKind};
-use crate::verdict::DropReason;
-use crate::wire::checksum::Sum;
+use crate::table::{Encap, InterfaceId, MAX_IMAGE, PortId, SourcePort, TunnelId, TunnelSpec, UdpKind};
+use crate::verdict::{DropReason, Ingress};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::gre::GreRepr;
 use crate::wire::gue::{Gue, GueRepr};
@@ -20,18 +21,40 @@ use crate::wire::ip::Version;
 use crate::wire::ipv4::Ipv4Repr;
 use crate::wire::ipv6::Ipv6Repr;
 use crate::wire::udp::{Udp, UdpRepr};
+use crate::wire::vlan::Vlan;
 use crate::wire::{at_mut, protocol};
+use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use std::ops::Range;
 
-/// Everything in front of an inner packet, from the Ethernet header to the innermost tunnel header.
+/// Bytes that an image has room for: whole cache lines, and [`MAX_IMAGE`] fits.
+const ROOM: usize = 192;
+
+/// Everything in front of a packet, from the Ethernet header to the innermost tunnel header, and what is crossed by it.
+///
+/// The bytes end where the room does, so that a worker copies the last 16, 64 or 128 of them in one piece of fixed length,
+/// whatever the image's own length is; what lies in front of them in a packet's buffer is headroom.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Image {
-    bytes: Vec<u8>,
-    link_len: usize,    // of which Ethernet header and tag
-    layers: Vec<Layer>, // innermost first, at most MAX_LAYERS
+    bytes: [u8; ROOM],
+    len: u8,
+    link_len: u8, // of which Ethernet header and tag
+    sums: bool,   // some layer has a checksum over its payload
+    wants_flow: bool,
     port: PortId,
-    sums: bool, // some layer has a checksum over its payload
+    limit: u16,
+    crossed: Ingress,
+    layers: ArrayVec<Layer, MAX_LAYERS>, // innermost first
+}
+
+/// Why one more tunnel does not fit on a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unstackable {
+    /// There are [`MAX_LAYERS`] already.
+    Layers,
+    /// The headers would be of so many bytes, more than [`MAX_IMAGE`].
+    Bytes(usize),
 }
 
 /// Where one header of an image stands.
@@ -86,29 +109,104 @@ fn gre_header(spec: &TunnelSpec) -> Option<GreRepr> {
 }
 
 impl Image {
-    /// The image of a path without tunnels: this Ethernet header, tag included, out of this port.
-    pub fn new(ethernet: &[u8], port: PortId) -> Self {
-        Image { bytes: ethernet.to_vec(), link_len: ethernet.len(), layers: Vec::new(), port, sums: false }
+    /// The image of a path without tunnels: this Ethernet header, tag included, out of this port by this interface, which
+    /// takes packets of up to `limit` bytes. A header of more than 18 bytes is cut.
+    pub fn new(ethernet: &[u8], port: PortId, crossed: InterfaceId, limit: u16) -> Self {
+        let mut image = Image {
+            bytes: [0; ROOM],
+            len: 0,
+            link_len: 0,
+            sums: false,
+            wants_flow: false,
+            port,
+            limit,
+            crossed: Ingress::Interface(crossed),
+            layers: ArrayVec::new(),
+        };
+        image.set_bytes(ethernet.get(..Ethernet::LEN + Vlan::LEN).unwrap_or(ethernet));
+        image.link_len = image.len;
+        image
+    }
+
+    /// Puts bytes at the end of the room; as many as there are at most.
+    fn set_bytes(&mut self, bytes: &[u8]) {
+        self.bytes = [0; ROOM];
+        let start = ROOM.saturating_sub(bytes.len());
+        for (to, from) in self.bytes.iter_mut().skip(start).zip(bytes) {
+            *to = *from;
+        }
+        self.len = bytes.len().min(ROOM) as u8;
     }
 
     /// Bytes of Ethernet header and tag.
     pub fn link_len(&self) -> usize {
-        self.link_len
+        usize::from(self.link_len)
     }
 
     /// Bytes of all tunnel headers.
     pub fn overhead(&self) -> usize {
-        self.bytes.len() - self.link_len
+        usize::from(self.len - self.link_len)
     }
 
     /// Its bytes; what depends on a packet is not filled in.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(ROOM - usize::from(self.len)..).unwrap_or_default()
     }
 
     /// The port that the image's packets leave by.
+    #[inline]
     pub fn port(&self) -> PortId {
         self.port
+    }
+
+    /// What is crossed first: the tunnel that packets are put into, or the interface that they leave by.
+    #[inline]
+    pub fn crossed(&self) -> Ingress {
+        self.crossed
+    }
+
+    /// The largest packet that the image may be put in front of, in bytes.
+    #[inline]
+    pub fn limit(&self) -> usize {
+        usize::from(self.limit)
+    }
+
+    /// Says how large a packet may be that the image is put in front of.
+    pub(crate) fn set_limit(&mut self, limit: u16) {
+        self.limit = limit;
+    }
+
+    /// Its length in bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether it has no bytes, which no path has.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there are no tunnels in it.
+    #[inline(always)]
+    pub(crate) fn is_link(&self) -> bool {
+        self.len == self.link_len
+    }
+
+    /// Asks for the memory that putting it in front will read.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        // The room's last lines, and what follows them.
+        if let Some(line) = self.bytes.last_chunk::<64>() {
+            prefetch(line);
+        }
+        prefetch(&self.len);
+    }
+
+    /// Whether what is put in front depends on the hash of the flow.
+    #[inline]
+    pub fn wants_flow(&self) -> bool {
+        self.wants_flow
     }
 
     /// The slots of its tunnels, innermost first.
@@ -118,7 +216,7 @@ impl Image {
 
     /// Where its headers stand, outermost first. For reports: it allocates.
     pub fn parts(&self) -> Vec<Part> {
-        let link = self.link_len;
+        let link = self.link_len();
         let mut parts = vec![Part { kind: HeaderKind::Ethernet, range: 0..Ethernet::LEN, slot: None }];
         if link > Ethernet::LEN {
             parts.push(Part { kind: HeaderKind::Vlan, range: Ethernet::LEN..link, slot: None });
@@ -127,18 +225,19 @@ impl Image {
         parts
     }
 
-    /// The image of `spec`'s packets on this path, which leads to `remote`. `None` where there are [`MAX_LAYERS`] on it
-    /// already.
-    pub fn stack(&self, spec: &TunnelSpec, remote: IpAddr) -> Option<Self> {
-        let mut image = self.clone();
-        if let Some(carrier) = image.layers.first() {
-            // The carrier's payload type is known now: a packet of this tunnel.
-            let version = Version::of_address(spec.local);
-            carrier.clone().fill_payload_type(&mut image.bytes, version).ok()?;
+    /// The image of the packets of tunnel `id`, which is `spec`'s, on this path, which leads to `remote`.
+    ///
+    /// # Errors
+    /// [`Unstackable`] where there are [`MAX_LAYERS`] on it already, or more bytes than [`MAX_IMAGE`].
+    pub fn stack(&self, id: TunnelId, spec: &TunnelSpec, remote: IpAddr) -> Result<Self, Unstackable> {
+        let mut bytes = self.bytes().to_vec();
+        if let Some(carrier) = self.layers.first() {
+            // The carrier's payload type is known now: a packet of this tunnel. It stands where the image has bytes.
+            let _ = carrier.fill_payload_type(&mut bytes, Version::of_address(spec.local));
         }
-        let ip = image.bytes.len();
+        let ip = bytes.len();
         let (version, header) = ip_header(spec, remote);
-        image.bytes.extend(header);
+        bytes.extend(header);
         let udp = spec.udp.map(|udp| {
             let header = UdpRepr {
                 source_port: match udp.source_port {
@@ -149,61 +248,76 @@ impl Image {
                 len: 0,
                 checksum: [0, 0],
             };
-            let offset = image.bytes.len();
-            image.bytes.extend(header.emit());
+            let offset = bytes.len();
+            bytes.extend(header.emit());
             offset
         });
         let gue = spec.udp.and_then(|udp| gue_header(spec.encap, udp.kind)).map(|header| {
-            let offset = image.bytes.len();
-            image.bytes.extend(header.emit());
+            let offset = bytes.len();
+            bytes.extend(header.emit());
             offset
         });
         let gre = gre_header(spec).map(|header| {
-            let offset = image.bytes.len();
-            image.bytes.resize(offset + header.header_len(), 0);
-            header.emit(image.bytes.get_mut(offset..).unwrap_or_default());
+            let offset = bytes.len();
+            bytes.resize(offset + header.header_len(), 0);
+            header.emit(bytes.get_mut(offset..).unwrap_or_default());
             offset
         });
-        let checksum_at = gre.filter(|_| spec.checksum).map(|gre| gre + 4);
-        let payload_type = match (spec.encap, gre, udp, gue) {
-            (Encap::Gre, Some(gre), ..) => PayloadType::Ethertype(gre + 2),
-            (_, _, None, _) => PayloadType::Protocol(ip + if version == Version::V4 { 9 } else { 6 }),
-            (_, _, Some(_), Some(gue)) => PayloadType::Protocol(gue + 1),
-            _ => PayloadType::Unsaid,
-        };
-        let layer = Layer {
-            slot: spec.slot,
-            version,
-            ip,
-            udp,
-            shim: gue.or(gre),
-            end: image.bytes.len(),
-            payload_type,
-            ttl: spec.ttl,
-            dscp: spec.dscp,
-            ecn: spec.ecn,
-            df: spec.df,
-            source_port: spec.udp.map(|udp| udp.source_port),
-            udp_checksum: spec.udp.map_or(UdpChecksum::Zero, |udp| udp.checksum),
-            gre_checksum: checksum_at,
-            gre_sequence: gre.filter(|_| spec.sequence).map(|_| image.bytes.len() - 4),
-        };
+        if bytes.len() > MAX_IMAGE {
+            return Err(Unstackable::Bytes(bytes.len()));
+        }
+        let layer = Layer::new(spec, Places { version, ip, udp, gue, gre, end: bytes.len() }, &bytes);
+        let mut image = self.clone();
+        image.set_bytes(&bytes);
         image.sums |= layer.has_sums();
+        image.wants_flow |= layer.wants_flow();
+        image.crossed = Ingress::Tunnel(id);
+        if image.layers.is_full() {
+            return Err(Unstackable::Layers);
+        }
         image.layers.insert(0, layer);
-        (image.layers.len() <= MAX_LAYERS).then_some(image)
+        Ok(image)
     }
 
     /// Puts an image without tunnels in front of `frame`. Returns the port to send it by.
     ///
     /// # Errors
     /// [`DropReason::Headroom`] where the buffer has no room in front.
-    #[inline]
+    #[inline(always)]
     pub fn put(&self, frame: &mut Frame<'_>) -> Result<PortId, DropReason> {
-        let packet = frame.push_front(self.bytes.len()).ok_or(DropReason::Headroom)?;
-        if let Some((front, _)) = packet.split_at_mut_checked(self.bytes.len()) {
-            front.copy_from_slice(&self.bytes);
+        let is_put = match self.len {
+            ..=16 => self.copy::<16>(frame),
+            17..=64 => self.copy::<64>(frame),
+            _ => self.copy::<128>(frame),
+        };
+        if !is_put {
+            self.put_exactly(frame)?;
         }
         Ok(self.port)
+    }
+
+    /// Copies the last `N` bytes in front of `frame`. `false`, and nothing done, where the image is longer or the headroom
+    /// smaller.
+    #[inline(always)]
+    fn copy<const N: usize>(&self, frame: &mut Frame<'_>) -> bool {
+        let len = usize::from(self.len);
+        match (frame.room_in_front::<N>(), self.bytes.last_chunk::<N>()) {
+            (Some(to), Some(from)) if len <= N => {
+                *to = *from;
+                frame.push_front(len).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The same byte for byte, where that is all that there is room for.
+    #[cold]
+    fn put_exactly(&self, frame: &mut Frame<'_>) -> Result<(), DropReason> {
+        let packet = frame.push_front(usize::from(self.len)).ok_or(DropReason::Headroom)?;
+        for (to, from) in packet.iter_mut().zip(self.bytes()) {
+            *to = *from;
+        }
+        Ok(())
     }
 
     /// Puts the image in front of `frame`, which begins with an inner IP packet of which `inherited` tells. Returns the
@@ -211,7 +325,7 @@ impl Image {
     ///
     /// # Errors
     /// [`DropReason::Headroom`] where the buffer has no room in front.
-    #[inline]
+    #[inline(always)]
     pub fn apply(
         &self,
         frame: &mut Frame<'_>,
@@ -222,26 +336,21 @@ impl Image {
         trail: &mut Trail,
     ) -> Result<PortId, DropReason> {
         // Summed before the headers stand in front of it; each layer adds its own.
-        let mut sum = if self.sums { Sum::of(frame.bytes()) } else { Sum::default() };
+        let mut sum = if self.sums { Some(payload::sum(frame.bytes(), inherited.version)) } else { None };
         self.put(frame)?;
         let packet = frame.bytes_mut();
         let mut inherited = inherited;
-        let mut is_innermost = true;
         for layer in &self.layers {
-            if is_innermost {
-                layer.fill_payload_type(packet, inherited.version)?;
-                is_innermost = false;
-            }
             if let Some(counters) = stats.slot(layer.slot) {
                 counters.tx_packets.add(1);
-                counters.tx_bytes.add((packet.len() - layer.end) as u64);
+                counters.tx_bytes.add((packet.len() - usize::from(layer.end)) as u64);
                 if let Some(offset) = layer.gre_sequence {
-                    *at_mut(packet, offset)? = (counters.sequence.read() as u32).to_be_bytes();
+                    *at_mut(packet, usize::from(offset))? = (counters.sequence.read() as u32).to_be_bytes();
                     counters.sequence.add(1);
                 }
             }
             trail.entered(layer.slot);
-            inherited = layer.fill(packet, inherited, flow, identification, &mut sum, self.sums)?;
+            inherited = layer.fill(packet, inherited, flow, identification, sum.as_mut())?;
         }
         Ok(self.port)
     }
@@ -289,7 +398,7 @@ fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Df, Dscp, Ecn, Mss, Remote, Ttl, UdpSpec};
+    use crate::table::{Df, Dscp, Ecn, Mss, Remote, Ttl, UdpChecksum, UdpSpec};
 
     #[test]
     fn parts_follow_each_other_from_the_first_byte_to_the_last() {
@@ -320,13 +429,13 @@ mod tests {
                 checksum: UdpChecksum::Full,
             }),
         };
-        let mut image = Image::new(&[0; 18], PortId(1));
+        let mut image = Image::new(&[0; 18], PortId(1), InterfaceId(0), 1500);
         for spec in [
             tunnel(7, Encap::Gre, "2001:db8::1", Some(UdpKind::Gue)),
             tunnel(8, Encap::Ip, "192.0.2.1", Some(UdpKind::Fou)),
             tunnel(9, Encap::Gre, "192.0.2.2", None),
         ] {
-            image = image.stack(&spec, spec.local).unwrap();
+            image = image.stack(TunnelId(spec.slot), &spec, spec.local).unwrap();
         }
         let parts = image.parts();
         let mut end = 0;
@@ -356,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_buffer_without_room_in_front_is_refused() {
-        let image = Image::new(&[0; 14], PortId(3));
+        let image = Image::new(&[0; 14], PortId(3), InterfaceId(0), 1500);
         let mut buffer = [0; 64];
         assert_eq!(image.put(&mut Frame::new(&mut buffer, 13, 20)), Err(DropReason::Headroom));
         assert_eq!(image.put(&mut Frame::new(&mut buffer, 14, 20)), Ok(PortId(3)));

@@ -25,6 +25,12 @@ impl FlowHash {
         mix_all(ip.addresses(), u64::from(ports) << 8 | u64::from(upper.protocol))
     }
 
+    /// The same of a plain packet, by its parts: addresses and ports as on the wire, no ports where it has none.
+    #[inline(always)]
+    pub(crate) fn new(addresses: &[u8], protocol: u8, ports: [u8; 4]) -> Self {
+        mix_all(addresses, u64::from(u32::from_le_bytes(ports)) << 8 | u64::from(protocol))
+    }
+
     /// UDP source port, 49152 to 65535 (RFC 8086 §3.1).
     #[inline]
     pub fn source_port(self) -> u16 {
@@ -50,7 +56,7 @@ impl FlowHash {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn mix_all(addresses: &[u8], seed: u64) -> FlowHash {
     let mut hash = mix(seed, 0x9e37_79b9_7f4a_7c15);
     for word in addresses.as_chunks::<8>().0 {

@@ -27,6 +27,13 @@ impl Sum {
         Sum(sum + u64::from(u32::from_ne_bytes(last)))
     }
 
+    /// The sum of the five 32-bit words of a header without options, without a loop.
+    #[inline(always)]
+    pub(crate) fn of_words(header: &[u8; 20]) -> Self {
+        let words = header.as_chunks::<4>().0;
+        Sum(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum())
+    }
+
     /// The sum of one word, given as the bytes on the wire.
     #[inline]
     pub fn word(bytes: [u8; 2]) -> Self {
@@ -40,10 +47,23 @@ impl Sum {
         Sum::of(addresses) + Sum::word([0, protocol]) + Sum::word((len as u16).to_be_bytes())
     }
 
+    /// What has to be added to make nothing of it.
+    #[inline]
+    pub fn opposite(self) -> Self {
+        Sum(u64::from(!self.fold()))
+    }
+
+    /// The sum as one word, to be kept and added again by [`word`](Self::word).
+    #[inline]
+    pub fn to_word(self) -> [u8; 2] {
+        self.fold().to_ne_bytes()
+    }
+
     /// Whether what was summed, its checksum field included, is intact.
     #[inline]
     pub fn is_intact(self) -> bool {
-        self.fold() == 0xffff
+        // The words fold to 0xffff, which all sums do that are multiples of it, nothing aside.
+        self.0 != 0 && self.0.is_multiple_of(0xffff)
     }
 
     /// The checksum of what was summed, as bytes on the wire.
@@ -70,6 +90,13 @@ impl Add for Sum {
         // Each side is below 2^48 for anything that fits a packet.
         Sum(self.0 + other.0)
     }
+}
+
+/// The one's-complement sum of two words, all as bytes on the wire.
+#[inline(always)]
+pub(crate) fn add(one: [u8; 2], other: [u8; 2]) -> [u8; 2] {
+    let sum = u32::from(u16::from_ne_bytes(one)) + u32::from(u16::from_ne_bytes(other));
+    ((sum + (sum >> 16)) as u16).to_ne_bytes()
 }
 
 /// The checksum after one 16-bit word that it covers has changed (RFC 1624 §3, equation 3). All as bytes on the wire.

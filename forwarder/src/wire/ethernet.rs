@@ -1,6 +1,8 @@
 //! Ethernet II.
 
-use super::head;
+use super::ip::Version;
+use super::vlan::Vlan;
+use super::{ethertype, head};
 use crate::table::Mac;
 use crate::verdict::DropReason;
 
@@ -46,6 +48,43 @@ impl<'a> Ethernet<'a> {
     #[inline]
     pub fn ethertype(self) -> u16 {
         u16::from_be_bytes([self.0[12], self.0[13]])
+    }
+}
+
+/// Bytes of a header with a VLAN tag.
+pub const TAGGED_LEN: usize = Ethernet::LEN + Vlan::LEN;
+
+/// A header at a glance: of a frame to one host, with one tag or none, that carries IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// VLAN identifier.
+    pub(crate) vlan: Option<u16>,
+    /// Bytes, tag included.
+    pub(crate) len: usize,
+    /// What is carried.
+    pub(crate) version: Version,
+}
+
+/// The header of a frame to `own`; `None` where there is anything unusual about it. What is behind a header without tag is
+/// not looked at.
+#[inline(always)]
+pub(crate) fn plain(header: &[u8], own: Mac) -> Option<Plain> {
+    let header: &[u8; TAGGED_LEN] = header.first_chunk()?;
+    if header.first_chunk() != Some(&own.0) {
+        return None;
+    }
+    let version = |kind| match kind {
+        ethertype::IPV4 => Some(Version::V4),
+        ethertype::IPV6 => Some(Version::V6),
+        _ => None,
+    };
+    match u16::from_be_bytes([header[12], header[13]]) {
+        ethertype::VLAN => {
+            let id = u16::from_be_bytes([header[14], header[15]]) & 0x0fff;
+            let version = version(u16::from_be_bytes([header[16], header[17]]))?;
+            (id != 0).then_some(Plain { vlan: Some(id), len: TAGGED_LEN, version })
+        }
+        kind => Some(Plain { vlan: None, len: Ethernet::LEN, version: version(kind)? }),
     }
 }
 

@@ -148,6 +148,35 @@ impl GreRepr {
     }
 }
 
+/// A header at a glance: with a key at the most, and IP behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// Key.
+    pub(crate) key: Option<u32>,
+    /// Bytes.
+    pub(crate) len: usize,
+    /// What is carried.
+    pub(crate) version: Version,
+}
+
+/// The header at the front of `bytes`; `None` where there is anything else about it.
+#[inline(always)]
+pub(crate) fn plain(bytes: &[u8; 8]) -> Option<Plain> {
+    let version = match u16::from_be_bytes([bytes[2], bytes[3]]) {
+        ethertype::IPV4 => Version::V4,
+        ethertype::IPV6 => Version::V6,
+        _ => return None,
+    };
+    match u16::from_be_bytes([bytes[0], bytes[1]]) {
+        0 => Some(Plain { key: None, len: Gre::LEN, version }),
+        KEY => {
+            let key = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+            Some(Plain { key: Some(key), len: Gre::LEN + 4, version })
+        }
+        _ => None,
+    }
+}
+
 /// Verifies the checksum over header and payload (RFC 2784 §2.2). `packet` begins with a header that has one.
 ///
 /// # Errors

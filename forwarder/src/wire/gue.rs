@@ -60,6 +60,25 @@ impl<'a> Gue<'a> {
     }
 }
 
+/// What begins on a GUE port, at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// Variant 0: data of this protocol, without flags and private data.
+    Variant0(u8),
+    /// Variant 1.
+    Variant1,
+}
+
+/// The first bytes behind UDP; `None` where there is anything else about them.
+#[inline(always)]
+pub(crate) fn plain(bytes: &[u8; Gue::LEN]) -> Option<Plain> {
+    match (bytes[0], bytes[2], bytes[3]) {
+        (0, 0, 0) => Some(Plain::Variant0(bytes[1])),
+        (first, ..) if first >> 6 == 1 => Some(Plain::Variant1),
+        _ => None,
+    }
+}
+
 /// The fixed part of a data message of variant 0 as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GueRepr {

@@ -142,6 +142,42 @@ impl<'a> Ip<'a> {
     }
 }
 
+/// A header without anything unusual, read at a glance: no options, no extension headers, no fragment, lengths and checksum
+/// right, and from one host to one host beyond the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// Version.
+    pub(crate) version: Version,
+    /// Protocol of the payload.
+    pub(crate) protocol: u8,
+    /// DSCP and ECN.
+    pub(crate) traffic_class: u8,
+    /// TTL or hop limit.
+    pub(crate) ttl: u8,
+    /// Don't fragment; `false` for IPv6.
+    pub(crate) dont_fragment: bool,
+    /// Bytes of header and payload.
+    pub(crate) total_len: usize,
+}
+
+impl Plain {
+    /// That of no packet.
+    pub(crate) const BLANK: Plain = Plain {
+        version: Version::V4,
+        protocol: 0,
+        traffic_class: 0,
+        ttl: 0,
+        dont_fragment: false,
+        total_len: 0,
+    };
+
+    /// Bytes of the header.
+    #[inline(always)]
+    pub(crate) fn header_len(self) -> usize {
+        self.version.header_len()
+    }
+}
+
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
@@ -172,6 +208,7 @@ impl Version {
     }
 
     /// Bytes of the fixed header.
+    #[inline]
     pub fn header_len(self) -> usize {
         match self {
             Version::V4 => Ipv4::LEN,

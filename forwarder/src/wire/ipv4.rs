@@ -1,7 +1,9 @@
 //! IPv4 (RFC 791).
 
 use super::checksum::{self, Sum};
+use super::ip::{Plain, Version};
 use super::{at_mut, head};
+use crate::table::Sender;
 use crate::verdict::DropReason;
 use std::net::Ipv4Addr;
 
@@ -142,6 +144,56 @@ pub fn check(bytes: &[u8]) -> Result<Ipv4<'_>, DropReason> {
     if intact { Ok(header) } else { Err(DropReason::Ipv4Checksum) }
 }
 
+/// Where the source begins, in bytes from the start of the header; the destination follows.
+pub(crate) const SOURCE: usize = 12;
+/// A header at a glance; `None` where there is anything unusual about it, or [`check`]
+/// would refuse it. `room` is what there is of the packet in bytes.
+#[inline(always)]
+pub(crate) fn plain(header: &[u8; Ipv4::LEN], room: usize) -> Option<Plain> {
+    let view = Ipv4(header);
+    let (total_len, fragment) = (view.total_len(), view.fragment());
+    let is_plain = header[0] == 0x45
+        && fragment & (MF | OFFSET) == 0
+        && (Ipv4::LEN..=room).contains(&total_len)
+        && Sum::of_words(header).is_intact();
+    if !is_plain || !is_global(view.source()) || !is_global(view.destination()) {
+        return None;
+    }
+    Some(Plain {
+        version: Version::V4,
+        protocol: view.protocol(),
+        traffic_class: view.traffic_class(),
+        ttl: view.ttl(),
+        dont_fragment: fragment & DF != 0,
+        total_len,
+    })
+}
+
+/// The destination as on the wire.
+#[inline(always)]
+pub(crate) fn destination(header: &[u8; Ipv4::LEN]) -> [u8; 4] {
+    Ipv4(header).destination().octets()
+}
+
+/// The source, by which tunnels are matched.
+#[inline(always)]
+pub(crate) fn sender(header: &[u8; Ipv4::LEN]) -> Sender {
+    sender_of(Ipv4(header).source().octets())
+}
+
+/// The address of these octets as a sender.
+#[inline(always)]
+pub(crate) fn sender_of(octets: [u8; 4]) -> Sender {
+    Sender { is_ipv4: true, upper: 0, lower: u64::from(u32::from_be_bytes(octets)) }
+}
+
+/// Whether an address is one host's, by the first octet: not 0, 127, or 224 and more.
+#[inline(always)]
+pub(crate) fn is_global(address: Ipv4Addr) -> bool {
+    let bits = address.to_bits();
+    bits.wrapping_sub(1 << 24) < (224 - 1) << 24 && bits >> 24 != 127
+}
+
 /// Whether the options of the header in `bytes` hold a loose or strict source route (RFC 791 §3.1). Options that are cut
 /// short end the search: nothing behind them could be read by anyone.
 pub fn has_source_route(header: &[u8]) -> bool {
@@ -157,13 +209,13 @@ pub fn has_source_route(header: &[u8]) -> bool {
     }
 }
 
-/// Lowers the TTL by one and corrects the checksum.
-#[inline]
+/// Lowers the TTL, which is not 0, by one and corrects the checksum.
+#[inline(always)]
 pub fn lower_ttl(header: &mut [u8; Ipv4::LEN]) {
-    let old = [header[8], header[9]];
-    header[8] = header[8].saturating_sub(1);
-    let new = [header[8], header[9]];
-    [header[10], header[11]] = checksum::update([header[10], header[11]], old, new);
+    header[8] = header[8].wrapping_sub(1);
+    // RFC 1624's ~m + m' for a word whose first byte is one less, whatever it was.
+    let opposite = checksum::add([!header[10], !header[11]], [0xfe, 0xff]);
+    [header[10], header[11]] = opposite.map(|byte| !byte);
 }
 
 /// Replaces DSCP and ECN and corrects the checksum.
@@ -313,11 +365,14 @@ mod tests {
         #[test]
         fn changed_headers_stay_intact(bytes: [u8; Ipv4::LEN], class: u8) {
             let mut bytes = header(bytes);
+            // A packet without a TTL to lower goes no further.
+            bytes[8] = bytes[8].max(1);
+            fill_checksum(&mut bytes);
             let before = parse(&bytes).unwrap();
             lower_ttl(&mut bytes);
             set_traffic_class(&mut bytes, class);
             prop_assert!(Sum::of(&bytes).is_intact());
-            let after = Ipv4Repr { traffic_class: class, ttl: before.ttl.saturating_sub(1), ..before };
+            let after = Ipv4Repr { traffic_class: class, ttl: before.ttl - 1, ..before };
             prop_assert_eq!(parse(&bytes).unwrap(), after);
         }
     }

@@ -1,7 +1,9 @@
 //! IPv6 (RFC 8200), and the way through its extension headers.
 
+use super::ip::{Plain, Version};
 use super::ipv6_fragment::Ipv6Fragment;
 use super::{head, protocol, tail};
+use crate::table::Sender;
 use crate::verdict::DropReason;
 use std::net::Ipv6Addr;
 
@@ -111,6 +113,55 @@ pub fn check(bytes: &[u8]) -> Result<Ipv6<'_>, DropReason> {
         return Err(DropReason::Truncated);
     }
     Ok(header)
+}
+
+/// Where the source begins, in bytes from the start of the header; the destination follows.
+pub(crate) const SOURCE: usize = 8;
+/// A header at a glance; `None` where there is anything unusual about it, or [`check`]
+/// would refuse it. `room` is what there is of the packet in bytes.
+#[inline(always)]
+pub(crate) fn plain(header: &[u8; Ipv6::LEN], room: usize) -> Option<Plain> {
+    let view = Ipv6(header);
+    let total_len = view.total_len();
+    let is_plain = view.version() == 6 && total_len <= room && !is_extension(view.next_header());
+    if !is_plain || !is_global(view.source()) || !is_global(view.destination()) {
+        return None;
+    }
+    Some(Plain {
+        version: Version::V6,
+        protocol: view.next_header(),
+        traffic_class: view.traffic_class(),
+        ttl: view.hop_limit(),
+        dont_fragment: false,
+        total_len,
+    })
+}
+
+/// The destination as on the wire.
+#[inline(always)]
+pub(crate) fn destination(header: &[u8; Ipv6::LEN]) -> [u8; 16] {
+    Ipv6(header).destination().octets()
+}
+
+/// The source, by which tunnels are matched.
+#[inline(always)]
+pub(crate) fn sender(header: &[u8; Ipv6::LEN]) -> Sender {
+    sender_of(Ipv6(header).source().octets())
+}
+
+/// The address of these octets as a sender.
+#[inline(always)]
+pub(crate) fn sender_of(octets: [u8; 16]) -> Sender {
+    let bits = u128::from_be_bytes(octets);
+    Sender { is_ipv4: false, upper: (bits >> 64) as u64, lower: bits as u64 }
+}
+
+/// Whether an address is one host's beyond its link: not multicast, link-local, unspecified or loopback.
+#[inline(always)]
+pub(crate) fn is_global(address: Ipv6Addr) -> bool {
+    let bits = address.to_bits();
+    let first = (bits >> 112) as u16;
+    first < 0xff00 && first & 0xffc0 != 0xfe80 && bits > 1
 }
 
 /// Extension headers that a packet may have; more are refused, as no sender needs them (RFC 8504 §5.3 lets a node set

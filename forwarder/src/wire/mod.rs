@@ -80,6 +80,12 @@ pub(crate) fn at_mut<const N: usize>(bytes: &mut [u8], offset: usize) -> Result<
     bytes.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)
 }
 
+/// `N` bytes from `offset` on; `None` where there are fewer.
+#[inline(always)]
+pub(crate) fn part<const N: usize>(bytes: &[u8], offset: usize) -> Option<&[u8; N]> {
+    bytes.get(offset..)?.first_chunk()
+}
+
 /// What follows the first `offset` bytes; nothing where there are fewer.
 #[inline]
 pub(crate) fn tail(bytes: &[u8], offset: usize) -> &[u8] {

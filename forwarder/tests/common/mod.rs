@@ -144,6 +144,13 @@ pub fn route(prefix: &str, target: RouteTarget) -> RouteSpec {
     RouteSpec { prefix: prefix.parse().unwrap(), target, weight: 1, priority: 100 }
 }
 
+/// A packet in a buffer with room on both sides, as a device's.
+pub fn buffer(bytes: &[u8]) -> Vec<u8> {
+    let mut buffer = vec![0xaa; HEADROOM + bytes.len() + 256];
+    buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
+    buffer
+}
+
 /// Tables with the counters that belong to them.
 pub struct Gateway {
     pub tables: Tables,
@@ -171,8 +178,7 @@ impl Gateway {
 
     /// [`run`](Self::run) at so many nanoseconds.
     pub fn run_at(&mut self, now: u64, port: PortId, bytes: &[u8]) -> (Outcome, Vec<u8>) {
-        let mut buffer = vec![0xaa; HEADROOM + bytes.len() + 8];
-        buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(bytes);
+        let mut buffer = buffer(bytes);
         let mut frames = [Frame::new(&mut buffer, HEADROOM, bytes.len())];
         let mut outcomes = Outcomes::new();
         self.engine.forward_burst(&self.tables, &self.stats, (port, now), &mut frames, &mut outcomes);
