@@ -258,26 +258,41 @@ impl LatencySet {
     /// Records a burst of sent packets that all took `ns` nanoseconds from the receive to the transmit call.
     #[inline]
     pub fn record<'a>(&mut self, ns: u64, sent: impl Iterator<Item = &'a Trail>) {
-        let (mut count, mut transit) = (0, 0);
+        // Packets of one tunnel often follow each other: one look-up in its histograms for all of them.
+        let (mut run, mut len, mut count) = (&Trail::NONE, 0, 0);
         for trail in sent {
-            count += 1;
-            transit += u32::from(trail.is_transit());
-            for slot in trail.out_of() {
-                if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
-                    tunnel.decap.saturating_record(ns);
-                }
+            if trail == run {
+                len += 1;
+                continue;
             }
-            for slot in trail.into() {
-                if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
-                    tunnel.encap.saturating_record(ns);
-                }
-            }
+            self.record_run(ns, run, len);
+            count += len;
+            (run, len) = (trail, 1);
         }
+        self.record_run(ns, run, len);
+        count += len;
         if count != 0 {
             self.worker.saturating_record_n(ns, count);
         }
-        if transit != 0 {
-            self.transit.saturating_record_n(ns, transit);
+    }
+
+    /// Records `count` packets that took the same way in the same time.
+    fn record_run(&mut self, ns: u64, trail: &Trail, count: u32) {
+        if count == 0 {
+            return;
+        }
+        if trail.is_transit() {
+            self.transit.saturating_record_n(ns, count);
+        }
+        for slot in trail.out_of() {
+            if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
+                tunnel.decap.saturating_record_n(ns, count);
+            }
+        }
+        for slot in trail.into() {
+            if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
+                tunnel.encap.saturating_record_n(ns, count);
+            }
         }
     }
 }

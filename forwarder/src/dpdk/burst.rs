@@ -67,16 +67,16 @@ impl Burst {
 
     /// Empties the burst: writes each packet's extent back, stages it where `destination` names a port that `tx` has, at
     /// that port's position, with its own position as tag, and frees it otherwise. A packet without extent, or with one
-    /// that is not within its buffer, is freed as well. After each packet `behind` may stage more. Returns how many had a
-    /// destination and were freed all the same.
-    #[inline]
+    /// that is not within its buffer, is freed as well. After each packet `behind` may stage more. Returns, a bit for each
+    /// by its position, those that had a destination and were freed all the same.
+    #[inline(always)]
     pub fn settle(
         &mut self,
         extents: &Extents,
         mut destination: impl FnMut(usize) -> Option<PortId>,
         tx: &mut [TxBuffer],
         mut behind: impl FnMut(usize, &mut [TxBuffer]),
-    ) -> u64 {
+    ) -> u32 {
         let mut freed: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut lost = 0;
         for (index, mut mbuf) in self.mbufs.drain(..).enumerate() {
@@ -90,7 +90,7 @@ impl Burst {
                     };
                     if let Err(mbuf) = staged {
                         freed.push(mbuf);
-                        lost += 1;
+                        lost |= 1 << index;
                     }
                 }
             }

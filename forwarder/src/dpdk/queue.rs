@@ -64,9 +64,9 @@ impl TxBuffer {
         TxBuffer { staged: ArrayVec::new(), tags: ArrayVec::new(), device, pool, queue }
     }
 
-    /// Stages a packet; `tag` comes back from [`flush`](Self::flush) where the device takes it. Gives the packet back
+    /// Stages a packet; `tag` comes back from [`flush`](Self::flush) where the device refuses it. Gives the packet back
     /// where a whole burst is staged already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stage(&mut self, mbuf: Mbuf, tag: u8) -> Result<(), Mbuf> {
         self.staged.try_push(mbuf).map_err(|full| full.element())?;
         // As many tags as packets, so there is room.
@@ -111,9 +111,9 @@ impl TxBuffer {
         self.staged.is_empty()
     }
 
-    /// Hands what is staged to the device, once; names the tag of each packet that it took, and frees the others.
+    /// Hands what is staged to the device, once; names the tag of each packet that it refuses, and frees these.
     #[inline]
-    pub fn flush(&mut self, mut taken: impl FnMut(u8)) -> Flushed {
+    pub fn flush(&mut self, refused: impl FnMut(u8)) -> Flushed {
         if self.staged.is_empty() {
             return Flushed::default();
         }
@@ -123,10 +123,21 @@ impl TxBuffer {
         let count = unsafe { culvert_tx_burst(self.device.id(), queue, packets, staged as u16) };
         let count = usize::from(count).min(staged);
         // Those in front belong to the device from here on. An `Mbuf` gives nothing back when it is dropped.
+        if count == staged {
+            self.staged.clear();
+        } else {
+            self.take_back(count, refused);
+        }
+        self.tags.clear();
+        Flushed { taken: count as u64, refused: (staged - count) as u64 }
+    }
+
+    /// Frees what the device did not take, all but the first `count`.
+    #[cold]
+    fn take_back(&mut self, count: usize, refused: impl FnMut(u8)) {
         self.staged.drain(..count);
         mbuf::free(&mut self.staged);
-        self.tags.drain(..).take(count).for_each(&mut taken);
-        Flushed { taken: count as u64, refused: (staged - count) as u64 }
+        self.tags.drain(..).skip(count).for_each(refused);
     }
 }
 

@@ -11,7 +11,6 @@ use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
 use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
-use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -39,7 +38,6 @@ pub(super) struct Poller {
     burst: Burst,
     engine: Engine,
     outcomes: Outcomes,
-    sent: ArrayVec<u8, BURST>,
     subscriber: Subscriber<Generation>,
     no_stats: TunnelStats,
     counters: Arc<WorkerCounters>,
@@ -68,7 +66,6 @@ impl Poller {
             burst: Burst::new(&setup.eal),
             engine: Engine::new(Host::Absent, setup.workers),
             outcomes: Outcomes::new(),
-            sent: ArrayVec::new(),
             subscriber: setup.subscriber,
             no_stats: TunnelStats::default(),
             counters: setup.counters,
@@ -187,9 +184,6 @@ impl Poller {
         let counters = &*self.counters;
         counters.received.add(whole + chained);
         counters.dropped.of(DropReason::MultiSegment).add(chained);
-        for outcome in &self.outcomes {
-            account(outcome, counters, stats);
-        }
         for fragments in self.engine.released() {
             fragments.account(counters);
         }
@@ -198,31 +192,37 @@ impl Poller {
         counters.dropped.of(DropReason::VlanUnknown).add(undecided);
 
         let outcomes = &self.outcomes;
-        let destination = |index: usize| match outcomes.get(index)?.verdict {
-            Verdict::Send(port) => Some(port),
-            _ => None,
+        let destination = |index: usize| {
+            let outcome = outcomes.get(index)?;
+            match outcome.verdict {
+                Verdict::Send(port) => Some(port),
+                _ => {
+                    account(outcome, counters, stats);
+                    None
+                }
+            }
         };
-        let (made, sent) = (self.engine.originated(), &mut self.sent);
-        sent.clear();
-        let mut refused = 0;
-        let lost = if made.is_empty() {
+        let made = self.engine.originated();
+        let mut lost = Lost::default();
+        let unstaged = if made.is_empty() {
             self.burst.settle(&extents, destination, &mut self.tx, |_, _| {})
         } else {
             self.burst.settle(&extents, destination, &mut self.tx, |position, tx| {
-                refused += stage_made(made.behind(position), tx, counters, sent);
+                stage_made(made.behind(position), tx, counters, &mut lost);
             })
         };
-        refused += lost;
+        lost.packets |= unstaged;
         let nanoseconds = self.clock.nanoseconds(tsc().wrapping_sub(received_at));
         for tx in &mut self.tx {
-            refused += flush(tx, counters, sent);
+            flush(tx, counters, &mut lost);
         }
-        counters.transmitted.add(self.sent.len() as u64);
-        if refused != 0 {
-            count_refused(refused, &self.sent, outcomes, counters, stats);
+        if lost != Lost::default() {
+            count_lost(lost, outcomes, counters, stats);
         }
-        let trails = self.sent.iter().filter_map(|tag| outcomes.get(usize::from(*tag)));
-        self.latency.set().record(nanoseconds, trails.map(|outcome| &outcome.trail));
+        let sent = outcomes.iter().enumerate().filter(|(index, outcome)| {
+            matches!(outcome.verdict, Verdict::Send(_)) && lost.packets >> index & 1 == 0
+        });
+        self.latency.set().record(nanoseconds, sent.map(|(_, outcome)| &outcome.trail));
         whole + chained
     }
 
@@ -239,32 +239,35 @@ impl Poller {
     }
 }
 
-/// Hands what is staged to the device: names in `sent` the packets of the burst that it took, and counts those made here.
-/// Returns how many it refused.
-#[inline]
-fn flush(tx: &mut TxBuffer, counters: &WorkerCounters, sent: &mut ArrayVec<u8, BURST>) -> u64 {
-    let flushed = tx.flush(|tag| {
-        if tag == MADE_HERE {
-            counters.transmitted.add(1);
-        } else {
-            // As many tags as packets in a burst, so there is room.
-            let _ = sent.try_push(tag);
-        }
+/// The packets of a burst that no device took: those received, a bit for each by its position, and how many made here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lost {
+    packets: u32,
+    made: u64,
+}
+
+const _: () = assert!(BURST <= u32::BITS as usize);
+
+/// Hands what is staged to the device, and counts what it takes.
+#[inline(always)]
+fn flush(tx: &mut TxBuffer, counters: &WorkerCounters, lost: &mut Lost) {
+    let flushed = tx.flush(|tag| match tag {
+        MADE_HERE => lost.made += 1,
+        position => lost.packets |= 1 << position,
     });
-    flushed.refused
+    counters.transmitted.add(flushed.taken);
 }
 
 /// Stages packets made here, and leaves room for one more packet by each port. They are in no histogram: they were never
-/// received. Returns how many packets devices refused meanwhile, of either kind.
+/// received.
 #[cold]
 fn stage_made<'a>(
     made: impl Iterator<Item = OriginatedPacket<'a>>,
     tx: &mut [TxBuffer],
     counters: &WorkerCounters,
-    sent: &mut ArrayVec<u8, BURST>,
-) -> u64 {
-    let full = tx.iter_mut().filter(|tx| tx.is_full());
-    let mut refused = full.map(|tx| flush(tx, counters, sent)).sum();
+    lost: &mut Lost,
+) {
+    tx.iter_mut().filter(|tx| tx.is_full()).for_each(|tx| flush(tx, counters, lost));
     for made in made {
         counters.originated.add(1);
         match made.verdict {
@@ -274,7 +277,7 @@ fn stage_made<'a>(
                     counters.dropped.of(DropReason::TxFull).add(1);
                 }
                 if let Some(tx) = tx.filter(|tx| tx.is_full()) {
-                    refused += flush(tx, counters, sent);
+                    flush(tx, counters, lost);
                 }
             }
             Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
@@ -283,11 +286,10 @@ fn stage_made<'a>(
             Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
         }
     }
-    refused
 }
 
-/// Counts what became of a packet before the devices have a say.
-#[inline]
+/// Counts what became of a packet that is not sent.
+#[cold]
 fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
     match outcome.verdict {
         // A fragment that is held counts when it is released.
@@ -304,17 +306,10 @@ fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
 
 /// Counts the packets that were to be sent and that no device took.
 #[cold]
-fn count_refused(
-    refused: u64,
-    sent: &[u8],
-    outcomes: &Outcomes,
-    counters: &WorkerCounters,
-    stats: &TunnelStats,
-) {
-    counters.dropped.of(DropReason::TxFull).add(refused);
+fn count_lost(lost: Lost, outcomes: &Outcomes, counters: &WorkerCounters, stats: &TunnelStats) {
+    counters.dropped.of(DropReason::TxFull).add(u64::from(lost.packets.count_ones()) + lost.made);
     for (index, outcome) in outcomes.iter().enumerate() {
-        let was_sent = sent.iter().any(|tag| usize::from(*tag) == index);
-        if matches!(outcome.verdict, Verdict::Send(_)) && !was_sent {
+        if lost.packets >> index & 1 != 0 {
             count_in_tunnel(outcome, DropReason::TxFull, stats);
         }
     }
