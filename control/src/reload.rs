@@ -13,7 +13,6 @@ use crate::run::{log, notify};
 use forwarder::publish::Stalled;
 use forwarder::stats::TunnelCounters;
 use forwarder::table::{Generation, Spec};
-use forwarder::verdict::DropReason;
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -200,7 +199,7 @@ fn clear(counters: &TunnelCounters) {
     for counter in [rx_packets, rx_bytes, tx_packets, tx_bytes, mss_clamped, sequence] {
         counter.set(0);
     }
-    DropReason::ALL.iter().for_each(|reason| dropped.of(*reason).set(0));
+    dropped.clear();
 }
 
 fn refusal(error: &ReloadError) -> Value {

@@ -117,6 +117,9 @@ impl Engine {
         sights.resize(BURST, Sight::BLANK);
         if is_short {
             plain::look(tables, from, frames, &mut sights);
+            if tables.is_large() {
+                plain::warm(tables, stats, sights.get(..frames.len()).unwrap_or_default());
+            }
         } else {
             sights.fill(Sight::BLANK);
         }

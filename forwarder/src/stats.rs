@@ -1,14 +1,15 @@
 //! Counters and latency: written by one worker each, read by the control thread while the worker goes on.
 //!
 //! A counter has one writer, so adding is a load and a store, never a locked instruction. Tunnel counters live in
-//! chunks that generations share: a tunnel keeps its slot, and so its numbers, over reloads. Histograms are exchanged
+//! memory that generations share: a tunnel keeps its slot, and so its numbers, over reloads. Histograms are exchanged
 //! whole: the control thread sends an empty set, the worker swaps it in between two bursts and sends the full one back.
 
+use crate::hint::{in_large_pages, prefetch};
 use crate::verdict::DropReason;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hdrhistogram::Histogram;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A number that one thread adds to and any thread reads.
 #[derive(Debug, Default)]
@@ -67,6 +68,33 @@ impl Drops {
     }
 }
 
+/// The same for a tunnel, in most of which nothing is ever dropped: in memory from the first drop on.
+#[derive(Debug, Default)]
+pub struct TunnelDrops(OnceLock<Box<Drops>>);
+
+impl TunnelDrops {
+    /// The counter of one reason; for the one thread that writes it.
+    #[cold]
+    pub fn of(&self, reason: DropReason) -> &Counter {
+        self.0.get_or_init(Box::default).of(reason)
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn non_zero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        self.0.get().into_iter().flat_map(|drops| drops.non_zero())
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        self.0.get().map_or(0, |drops| drops.total())
+    }
+
+    /// Makes all of them zero; while nobody counts.
+    pub fn clear(&self) {
+        self.0.get().into_iter().flat_map(|drops| &drops.0).for_each(|counter| counter.set(0));
+    }
+}
+
 /// One worker's packet counters; the law: `received + originated = transmitted + kernel + consumed + Σ dropped`.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -103,8 +131,9 @@ pub struct WorkerLoad {
     pub total_cycles: Counter,
 }
 
-/// One tunnel's counters on one worker. Bytes are those of the inner IP packet.
+/// One tunnel's counters on one worker, in one cache line. Bytes are those of the inner IP packet.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct TunnelCounters {
     /// Packets decapsulated, later drops included.
     pub rx_packets: Counter,
@@ -119,30 +148,50 @@ pub struct TunnelCounters {
     /// Next GRE sequence number of this worker.
     pub sequence: Counter,
     /// Packets that died in this tunnel.
-    pub dropped: Drops,
+    pub dropped: TunnelDrops,
 }
 
-/// Tunnels whose counters share an allocation.
-const CHUNK: usize = 64;
+const _: () = assert!(size_of::<TunnelCounters>() == 64);
+
+/// Slots that are found together.
+const PAGE: usize = 64;
 
 /// One worker's tunnel counters by slot; cloning shares them.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelStats {
-    chunks: Vec<Arc<[TunnelCounters; CHUNK]>>,
+    pages: Vec<Page>,
+}
+
+/// [`PAGE`] slots: where they lie among those that were made room for at the same time.
+#[derive(Clone, Debug)]
+struct Page {
+    counters: Arc<Vec<TunnelCounters>>,
+    first: usize,
 }
 
 impl TunnelStats {
     /// Room for at least `slots` tunnels; those that there are keep their numbers.
     pub fn grow(&mut self, slots: usize) {
-        while self.chunks.len() * CHUNK < slots {
-            self.chunks.push(Arc::new(std::array::from_fn(|_| TunnelCounters::default())));
+        let missing = slots.div_ceil(PAGE).saturating_sub(self.pages.len());
+        let counters = (0..missing * PAGE).map(|_| TunnelCounters::default()).collect();
+        let counters = Arc::new(in_large_pages(counters));
+        let pages = (0..missing).map(|page| Page { counters: counters.clone(), first: page * PAGE });
+        self.pages.extend(pages);
+    }
+
+    /// Asks for the memory of a tunnel's counters of packets and bytes.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if let Some(counters) = self.slot(slot) {
+            prefetch(counters);
         }
     }
 
     /// A tunnel's counters.
     #[inline]
     pub fn slot(&self, slot: u32) -> Option<&TunnelCounters> {
-        self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)
+        let page = self.pages.get(slot as usize / PAGE)?;
+        page.counters.get(page.first + slot as usize % PAGE)
     }
 }
 

@@ -11,9 +11,10 @@ use super::clamp::{self, Crossing};
 use super::{Engine, Outcome};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, TunnelStats};
-use crate::table::{Encap, Hit, InterfaceId, Label, Port, Sender, Tables, UdpKind};
+use crate::table::{Encap, Hit, Home, InterfaceId, Label, Port, Sender, Tables, Taker, UdpKind};
 use crate::tunnel::decap::{Framing, Local, sums_up};
 use crate::tunnel::ecn;
+use crate::tunnel::encap::Image;
 use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
 use crate::verdict::{Ingress, Verdict};
@@ -40,6 +41,7 @@ pub(super) struct Sight {
     hit: Hit,
     shell: Shell,
     sender: Sender,
+    home: Home,
     /// Bytes of the packets inside the tunnels, the outermost first.
     lens: [u64; MAX_LAYERS],
 }
@@ -54,6 +56,7 @@ impl Sight {
         hit: Hit::Ways(0),
         shell: Shell { label: Label::IP, udp: 0, inner: 0, end: 0, version: Version::V4 },
         sender: Sender::NOBODY,
+        home: Home::NOWHERE,
         lens: [0; MAX_LAYERS],
     };
 }
@@ -110,7 +113,8 @@ fn see_at<const AT: usize>(
             let upper = part(first, AT + ip.header_len())?;
             sight.shell = unshell(tables.local_at(number)?, upper, AT, ip)?;
             sight.sender = sender;
-            tables.prefetch_taker(number, sender, sight.shell.label);
+            sight.home = tables.taker_home(number, sender, sight.shell.label);
+            tables.prefetch_taker(sight.home);
         }
         Hit::Image(id) => tables.image(id)?.prefetch(),
         Hit::Ways(_) => {}
@@ -190,6 +194,24 @@ fn from_udp(local: &Local, upper: &[u8; 24], at: usize, end: usize) -> Option<Sh
     Some(Shell { label: found.label.in_udp(kind, port), udp: at, ..found })
 }
 
+/// Asks for the counters of the tunnels that the packets enter or leave first, whose names are in memory by now. For tables
+/// that no cache holds; with others this is only work.
+#[inline(never)]
+pub(super) fn warm(tables: &Tables, stats: &TunnelStats, sights: &[Sight]) {
+    for sight in sights.iter().filter(|sight| sight.is_plain) {
+        let slot = match sight.hit {
+            Hit::Image(id) => tables.image(id).and_then(Image::slot),
+            Hit::Local(number) => {
+                tables.taker(sight.home, number, sight.sender, sight.shell.label).map(|taker| taker.slot)
+            }
+            Hit::Ways(_) => None,
+        };
+        if let Some(slot) = slot {
+            stats.prefetch(slot);
+        }
+    }
+}
+
 /// Finds the way of a packet through the box, and sends it on that way: fills in `outcome`. `false`, and no packet changed,
 /// where there is anything unusual about it.
 #[inline(always)]
@@ -220,12 +242,14 @@ fn cross(
         sender: sight.sender,
         ingress: Ingress::Interface(sight.interface),
     };
-    let mut shell = sight.shell;
+    let (mut shell, mut home) = (sight.shell, sight.home);
     while let Hit::Local(number) = here.hit {
-        here = take_out(tables, frame, number, here, shell, &mut sight.lens, outcome)?;
+        let taker = tables.taker(home, number, here.sender, shell.label)?;
+        here = take_out(tables, frame, taker, here, shell, &mut sight.lens, outcome)?;
         if let Hit::Local(number) = here.hit {
             let upper = frame.window(here.at + here.ip.header_len())?;
             shell = unshell(tables.local_at(number)?, upper, here.at, here.ip)?;
+            home = tables.taker_home(number, here.sender, shell.label);
         }
     }
     let Here { at, ip, hit, ingress, .. } = here;
@@ -288,14 +312,13 @@ struct Here {
 fn take_out(
     tables: &Tables,
     frame: &Frame<'_>,
-    number: u32,
+    taker: &Taker,
     here: Here,
     shell: Shell,
     lens: &mut [u64; MAX_LAYERS],
     outcome: &mut Outcome,
 ) -> Option<Here> {
     let Here { at, ip: outer, sender, .. } = here;
-    let taker = tables.taker(number, sender, shell.label)?;
     if shell.udp != 0 {
         let header = udp::Udp::new(frame.window::<{ udp::Udp::LEN }>(shell.udp)?).ok()?;
         let is_good = match header.checksum() {

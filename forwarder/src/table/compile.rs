@@ -5,6 +5,7 @@
 
 use super::stack::{self, Stacks};
 use super::*;
+use crate::hint::in_large_pages;
 use crate::tunnel::decap::Framing;
 use crate::tunnel::mss::Limits;
 use crate::wire::ethernet::{Ethernet, EthernetRepr};
@@ -48,10 +49,10 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         interfaces,
         tunnels,
         locals: locals.into_values().collect(),
-        endpoints,
+        endpoints: endpoints.in_large_pages(),
         reassembling,
-        routes,
-        images,
+        routes: routes.in_large_pages(),
+        images: in_large_pages(images),
         summaries,
         speakers: speakers(spec),
         icmp: spec.icmp,

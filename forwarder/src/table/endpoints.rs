@@ -5,7 +5,7 @@
 //! changes afterwards.
 
 use super::{Encap, TunnelId, UdpKind};
-use crate::hint::prefetch;
+use crate::hint::{in_large_pages, prefetch};
 use crate::tunnel::decap::Selector;
 use crate::tunnel::flow::mix;
 use crate::wire::{ipv4, ipv6};
@@ -97,6 +97,15 @@ pub(crate) struct Taker {
     pub(crate) is_uniform: bool,
     /// Not everything may come out.
     pub(crate) has_inner_source: bool,
+}
+
+/// Where a look-up begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home(usize);
+
+impl Home {
+    /// That of no packet.
+    pub(crate) const NOWHERE: Home = Home(0);
 }
 
 /// One line.
@@ -201,28 +210,53 @@ impl Endpoints {
         None
     }
 
-    /// Asks for the line in which a look-up will begin.
+    /// The same in memory for look-ups at random.
+    pub(super) fn in_large_pages(self) -> Self {
+        Endpoints { lines: in_large_pages(self.lines), ..self }
+    }
+
+    /// The line in which a look-up will begin.
     #[inline(always)]
-    pub(super) fn prefetch(&self, local: u32, sender: Sender, label: Label) {
-        let Some(len) = self.lens(sender.is_ipv4).first() else { return };
-        let endpoint = Endpoint::new(local, sender, *len, label);
-        if let Some(line) = self.lines.get(endpoint.hash() & (self.lines.len() - 1)) {
+    pub(super) fn home(&self, local: u32, sender: Sender, label: Label) -> Home {
+        match self.lens(sender.is_ipv4).first() {
+            Some(len) => Home(Endpoint::new(local, sender, *len, label).hash() & (self.lines.len() - 1)),
+            None => Home(0),
+        }
+    }
+
+    /// Asks for a line.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, home: Home) {
+        if let Some(line) = self.lines.get(home.0) {
             prefetch(line);
         }
     }
 
-    /// Who takes packets of `sender` at the box's address number `local`: of several who names the sender most closely.
+    /// Who takes packets of `sender` at the box's address number `local`, where the look-up begins at `home`: of several who
+    /// names the sender most closely.
     #[inline(always)]
-    pub(super) fn find(&self, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
-        for len in self.lens(sender.is_ipv4) {
+    pub(super) fn find(&self, home: Home, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
+        let (first, rest) = self.lens(sender.is_ipv4).split_first()?;
+        let endpoint = Endpoint::new(local, sender, *first, label);
+        if let Some(taker) = self.find_from(home.0, endpoint) {
+            return Some(taker);
+        }
+        for len in rest {
             let endpoint = Endpoint::new(local, sender, *len, label);
-            let mut index = endpoint.hash() & (self.lines.len() - 1);
-            while let Some(Line { endpoint: present, taker: Some(taker) }) = self.lines.get(index) {
-                if present.is(endpoint) {
-                    return Some(taker);
-                }
-                index = (index + 1) & (self.lines.len() - 1);
+            if let Some(taker) = self.find_from(endpoint.hash() & (self.lines.len() - 1), endpoint) {
+                return Some(taker);
             }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn find_from(&self, mut index: usize, endpoint: Endpoint) -> Option<&Taker> {
+        while let Some(Line { endpoint: present, taker: Some(taker) }) = self.lines.get(index) {
+            if present.is(endpoint) {
+                return Some(taker);
+            }
+            index = (index + 1) & (self.lines.len() - 1);
         }
         None
     }
@@ -285,7 +319,8 @@ mod tests {
                             entry.0.0 == local && entry.0.1.contains(&sender) && entry.0.2 == selector(number)
                         };
                         let expected = list.iter().filter(fits).max_by_key(|entry| entry.0.1.prefix_len()).map(|entry| entry.1);
-                        let found = table.find(local, sender.into(), Label::of(selector(number)));
+                        let (sender, label) = (Sender::from(sender), Label::of(selector(number)));
+                        let found = table.find(table.home(local, sender, label), local, sender, label);
                         prop_assert_eq!(found.map(|taker| taker.id.0), expected);
                     }
                 }

@@ -3,6 +3,7 @@
 //! Prefixes are expanded over the entries that they cover, so a look-up is one load for each step and no comparison. The
 //! trie is built once, shorter prefixes first, and never changes once it is published.
 
+use crate::hint::in_large_pages;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -42,6 +43,11 @@ impl Lpm {
             entry = *self.nodes.get((entry & !NODE) as usize)?.get(usize::from(*rest.next()?))?;
         }
         entry.checked_sub(1)
+    }
+
+    /// The same in memory for look-ups at random.
+    pub(super) fn in_large_pages(self) -> Self {
+        Lpm { root: self.root, nodes: in_large_pages(self.nodes) }
     }
 
     /// Replaces every value.

@@ -23,7 +23,7 @@ use crate::verdict::{DropReason, Ingress};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ip::Version;
 use endpoints::Endpoints;
-pub(crate) use endpoints::{Label, Sender, Taker};
+pub(crate) use endpoints::{Home, Label, Sender, Taker};
 use ipnet::IpNet;
 use lpm::Lpm;
 use std::net::IpAddr;
@@ -242,6 +242,12 @@ impl Tables {
         self.tunnels.get(id.0 as usize)
     }
 
+    /// Whether there is more to look up than the caches of a core hold: some thousand tunnels.
+    #[inline(always)]
+    pub(crate) fn is_large(&self) -> bool {
+        self.tunnels.len() > 4096
+    }
+
     /// An image.
     #[inline(always)]
     pub fn image(&self, id: ImageId) -> Option<&Image> {
@@ -274,19 +280,27 @@ impl Tables {
     #[inline]
     pub fn endpoint(&self, local: IpAddr, sender: IpAddr, selector: Selector) -> Option<TunnelId> {
         let Some(Hit::Local(at)) = self.routes.hit(local) else { return None };
-        self.taker(at, sender.into(), Label::of(selector)).map(|taker| taker.id)
+        let (sender, label) = (Sender::from(sender), Label::of(selector));
+        self.taker(self.taker_home(at, sender, label), at, sender, label).map(|taker| taker.id)
     }
 
-    /// The same by numbers: who takes packets of this sender for the box's address of this number.
+    /// The same by numbers: who takes packets of this sender for the box's address of this number. `home` is where
+    /// [`taker_home`](Self::taker_home) says.
     #[inline(always)]
-    pub(crate) fn taker(&self, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
-        self.endpoints.find(local, sender, label)
+    pub(crate) fn taker(&self, home: Home, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
+        self.endpoints.find(home, local, sender, label)
     }
 
-    /// Asks for the memory in which [`taker`](Self::taker) will look first.
+    /// Where [`taker`](Self::taker) will look first.
     #[inline(always)]
-    pub(crate) fn prefetch_taker(&self, local: u32, sender: Sender, label: Label) {
-        self.endpoints.prefetch(local, sender, label);
+    pub(crate) fn taker_home(&self, local: u32, sender: Sender, label: Label) -> Home {
+        self.endpoints.home(local, sender, label)
+    }
+
+    /// Asks for the memory there.
+    #[inline(always)]
+    pub(crate) fn prefetch_taker(&self, home: Home) {
+        self.endpoints.prefetch(home);
     }
 
     /// The way that a flow takes of those with this number, all the way out of the box; `None` where it ends before.
@@ -303,7 +317,9 @@ impl Tables {
     #[cold]
     pub fn reassembles(&self, local: IpAddr, sender: IpAddr) -> bool {
         let Some(Hit::Local(at)) = self.routes.hit(local) else { return false };
-        self.reassembling.find(at, sender.into(), Label::IP).is_some()
+        let sender = Sender::from(sender);
+        let home = self.reassembling.home(at, sender, Label::IP);
+        self.reassembling.find(home, at, sender, Label::IP).is_some()
     }
 
     /// The address that errors about packets of this way in and version come from.
@@ -399,6 +415,11 @@ impl Routes {
         };
         self.ipv4.replace(shorten);
         self.ipv6.replace(shorten);
+    }
+
+    /// The same in memory for look-ups at random.
+    fn in_large_pages(self) -> Self {
+        Routes { ipv4: self.ipv4.in_large_pages(), ipv6: self.ipv6.in_large_pages(), ..self }
     }
 
     fn table_of(&mut self, address: IpAddr) -> &mut Lpm {

@@ -193,6 +193,12 @@ impl Image {
         self.len == self.link_len
     }
 
+    /// The slot of its innermost tunnel.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> Option<u32> {
+        self.layers.first().map(|layer| layer.slot)
+    }
+
     /// Asks for the memory that putting it in front will read.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
