@@ -18,7 +18,7 @@ use crate::icmp_error::{IcmpRates, Limiter};
 use crate::originate::Originated;
 use crate::reassembly::{Reassembly, Released};
 use crate::stats::{Trail, TunnelStats};
-use crate::table::{InterfaceId, MAX_IMAGE, PortId, Tables};
+use crate::table::{InterfaceId, MAX_IMAGE, Port, PortId, Tables};
 use crate::trace::Step;
 use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
@@ -126,26 +126,39 @@ impl Engine {
         for (position, (frame, sight)) in frames.iter_mut().zip(&mut sights).enumerate() {
             outcomes.push(Outcome::BLANK);
             let Some(outcome) = outcomes.last_mut() else { break };
-            if sight.is_plain && plain::pass(self, tables, stats, frame, sight, outcome) {
-                continue;
+            if !(sight.is_plain && plain::pass(self, tables, stats, frame, sight, outcome)) {
+                self.originated.caused_by(position);
+                self.journey(tables, stats, from, frame, outcome);
             }
-            self.originated.caused_by(position);
-            let mut journey = Journey {
-                tables,
-                stats,
-                engine: self,
-                ingress: Ingress::Interface(InterfaceId(0)),
-                is_made: false,
-                inside: None,
-                trail: Trail::default(),
-            };
-            outcome.verdict = match journey.run(from, frame) {
-                Ok(verdict) => verdict,
-                Err(stop) => journey.stop(frame, stop),
-            };
-            outcome.trail = journey.trail;
         }
         self.sights = sights;
+    }
+
+    /// The long way of a packet.
+    #[cold]
+    #[inline(never)]
+    fn journey(
+        &mut self,
+        tables: &Tables,
+        stats: &TunnelStats,
+        from: &Port,
+        frame: &mut Frame<'_>,
+        outcome: &mut Outcome,
+    ) {
+        let mut journey = Journey {
+            tables,
+            stats,
+            engine: self,
+            ingress: Ingress::Interface(InterfaceId(0)),
+            is_made: false,
+            inside: None,
+            trail: Trail::default(),
+        };
+        outcome.verdict = match journey.run(from, frame) {
+            Ok(verdict) => verdict,
+            Err(stop) => journey.stop(frame, stop),
+        };
+        outcome.trail = journey.trail;
     }
 
     /// The packets made here during the last burst.

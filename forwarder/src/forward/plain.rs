@@ -17,6 +17,7 @@ use crate::tunnel::ecn;
 use crate::tunnel::encap::Image;
 use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
+use crate::tunnel::payload;
 use crate::verdict::{Ingress, Verdict};
 use crate::wire::ip::{Ip, Plain, Version};
 use crate::wire::{ethernet, gre, gue, ipv4, ipv6, part, protocol, tail, tcp, udp};
@@ -292,8 +293,14 @@ fn cross(
     if image.is_link() {
         return image.put(frame).ok().map(drop);
     }
+    let sum = match image.has_sums() {
+        // The TTL and the MSS have been lowered.
+        true => Some(payload::plain(frame.window::<HEAD>(0)?, ip, frame.bytes())),
+        false => None,
+    };
     let inherited = Inherited::plain(ip).one_hop_later();
-    image.apply(frame, inherited, hash, &mut engine.identification, stats, &mut outcome.trail).ok().map(drop)
+    let (identification, trail) = (&mut engine.identification, &mut outcome.trail);
+    image.apply_over(sum, frame, inherited, hash, identification, stats, trail).ok().map(drop)
 }
 
 /// Where in a packet one is, tunnel by tunnel.

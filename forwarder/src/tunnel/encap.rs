@@ -14,6 +14,7 @@ use crate::hint::prefetch;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Encap, InterfaceId, MAX_IMAGE, PortId, SourcePort, TunnelId, TunnelSpec, UdpKind};
 use crate::verdict::{DropReason, Ingress};
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::gre::GreRepr;
 use crate::wire::gue::{Gue, GueRepr};
@@ -326,12 +327,17 @@ impl Image {
         Ok(())
     }
 
+    /// Whether a checksum of its headers covers what is inside.
+    #[inline(always)]
+    pub(crate) fn has_sums(&self) -> bool {
+        self.sums
+    }
+
     /// Puts the image in front of `frame`, which begins with an inner IP packet of which `inherited` tells. Returns the
     /// port to send it by.
     ///
     /// # Errors
     /// [`DropReason::Headroom`] where the buffer has no room in front.
-    #[inline(always)]
     pub fn apply(
         &self,
         frame: &mut Frame<'_>,
@@ -341,8 +347,28 @@ impl Image {
         stats: &TunnelStats,
         trail: &mut Trail,
     ) -> Result<PortId, DropReason> {
-        // Summed before the headers stand in front of it; each layer adds its own.
-        let mut sum = if self.sums { Some(payload::sum(frame.bytes(), inherited.version)) } else { None };
+        let sum = if self.sums { Some(payload::sum(frame.bytes(), inherited.version)) } else { None };
+        self.apply_over(sum, frame, inherited, flow, identification, stats, trail)
+    }
+
+    /// The same where the sum of the packet is known, which was taken before any header stood in front of it; `None` where
+    /// there is [no checksum](Self::has_sums) to cover it.
+    ///
+    /// # Errors
+    /// [`DropReason::Headroom`] where the buffer has no room in front.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // What the headers are filled in from, each of another place.
+    pub(crate) fn apply_over(
+        &self,
+        mut sum: Option<Sum>,
+        frame: &mut Frame<'_>,
+        inherited: Inherited,
+        flow: FlowHash,
+        identification: &mut u16,
+        stats: &TunnelStats,
+        trail: &mut Trail,
+    ) -> Result<PortId, DropReason> {
+        // Each layer adds its own.
         self.put(frame)?;
         let packet = frame.bytes_mut();
         let mut inherited = inherited;

@@ -4,7 +4,7 @@ pub mod decap;
 pub mod keepalive;
 pub mod encap;
 pub mod layer;
-mod payload;
+pub(crate) mod payload;
 pub mod flow;
 pub mod ecn;
 pub mod mss;

@@ -7,14 +7,47 @@
 //! receiver.
 
 use crate::wire::checksum::Sum;
-use crate::wire::ip::{Ip, Version};
+use crate::wire::ip::{Ip, Plain, Version};
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
+use crate::wire::tcp::Tcp;
 use crate::wire::udp::Udp;
 use crate::wire::{protocol, tail};
 
 /// The sum of `packet`, which begins with a checked header of this version and ends with its last byte.
 #[inline]
-pub(super) fn sum(packet: &[u8], version: Version) -> Sum {
+pub(crate) fn sum(packet: &[u8], version: Version) -> Sum {
     Ip::new(packet, version).ok().and_then(|ip| promised(ip, packet)).unwrap_or_else(|| Sum::of(packet))
+}
+
+/// The same for a packet that was seen at a glance, and begins with `head`.
+#[inline(always)]
+pub(crate) fn plain<const N: usize>(head: &[u8; N], ip: Plain, packet: &[u8]) -> Sum {
+    seen(head, ip).unwrap_or_else(|| Sum::of(packet))
+}
+
+#[inline(always)]
+fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
+    let (header_len, addresses) = match ip.version {
+        Version::V4 => (Ipv4::LEN, head.get(12..20)?),
+        Version::V6 => (Ipv6::LEN, head.get(8..40)?),
+    };
+    let len = ip.total_len - header_len;
+    match ip.protocol {
+        protocol::TCP if len >= Tcp::LEN => {}
+        protocol::UDP => {
+            let header = Udp::new(head.get(header_len..)?).ok()?;
+            if header.checksum() == [0, 0] || header.length() != len {
+                return None;
+            }
+        }
+        _ => return None,
+    }
+    let covered = Sum::pseudo_header(addresses, ip.protocol, len).opposite();
+    Some(match ip.version {
+        Version::V4 => covered,
+        Version::V6 => covered + Sum::of(head.get(..Ipv6::LEN)?),
+    })
 }
 
 /// The sum that the packet's own checksums promise, where there are any.
@@ -23,7 +56,7 @@ fn promised(ip: Ip<'_>, packet: &[u8]) -> Option<Sum> {
     let upper = ip.upper_layer(packet).ok().filter(|upper| !upper.is_fragment)?;
     let len = packet.len().checked_sub(upper.offset)?;
     match upper.protocol {
-        protocol::TCP if len >= crate::wire::tcp::Tcp::LEN => {}
+        protocol::TCP if len >= Tcp::LEN => {}
         protocol::UDP => {
             // Zero is none; and a datagram shorter than its packet does not cover all of it.
             let header = Udp::new(tail(packet, upper.offset)).ok()?;
