@@ -456,3 +456,30 @@ fn padding_behind_an_inner_packet_and_behind_a_datagram_is_cut() {
     let short = ip(address("192.0.2.1"), address("192.0.2.2"), 17, 0, 64, &short);
     assert_eq!(death(in_fou, &short).0, Verdict::Drop(DropReason::UdpLength));
 }
+
+/// A tunnel whose outer checksum covers what is inside.
+fn summed() -> TunnelSpec {
+    let udp = UdpSpec {
+        kind: UdpKind::Fou,
+        port: 6666,
+        source_port: SourcePort::Flow,
+        checksum: UdpChecksum::Full,
+    };
+    TunnelSpec { udp: Some(udp), ..tunnel("t", 0, Encap::Ip, "2001:db8::1", "2001:db8::2") }
+}
+
+/// Sends a packet with padding through that tunnel, whose other end takes it out.
+fn goes_through(inner: &[u8], padding: &[u8]) {
+    let mut sender = Gateway::new(&near(vec![summed()]));
+    let mut receiver = Gateway::new(&far(vec![mirrored(&summed())]));
+    let (outcome, frame) = sender.run(LAN, &[ethernet(LAN_MAC, inner).as_slice(), padding].concat());
+    assert_eq!(outcome.verdict, Verdict::Send(WAN));
+    let (outcome, _) = receiver.run(WAN, &ethernet(WAN_MAC, &frame[14..]));
+    assert_eq!(outcome.verdict, Verdict::Send(LAN));
+}
+
+#[test]
+fn padding_that_looks_like_the_rest_of_a_udp_header_promises_no_checksum() {
+    let inner = ip(address("10.0.0.2"), address("10.1.0.2"), 17, 0, 64, &[0x30, 0x39, 0, 53]);
+    goes_through(&inner, &[[0, 4, 1, 1].as_slice(), &[0; 18]].concat());
+}

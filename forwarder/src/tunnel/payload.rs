@@ -35,7 +35,8 @@ fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
     let len = ip.total_len - header_len;
     match ip.protocol {
         protocol::TCP if len >= Tcp::LEN => {}
-        protocol::UDP => {
+        // What stands behind the packet may look like the rest of a header that was cut short.
+        protocol::UDP if len >= Udp::LEN => {
             let header = Udp::new(head.get(header_len..)?).ok()?;
             if header.checksum() == [0, 0] || header.length() != len {
                 return None;
@@ -155,5 +156,18 @@ mod tests {
         let (mut fragment, version) = packet(true, protocol::TCP, 0, vec![7; 40]);
         fragment[6] |= 0x20;
         assert!(promised(Ip::new(&fragment, version).unwrap(), &fragment).is_none());
+    }
+
+    #[test]
+    fn nothing_is_promised_by_what_stands_behind_the_packet() {
+        // A header that goes on behind the end, where bytes happen to say what a datagram would.
+        for len in [4u8, 6, 7] {
+            let (mut bytes, _) = packet(true, protocol::UDP, 0, vec![7; 44]);
+            bytes[2..4].copy_from_slice(&[0, 20 + len]);
+            bytes[24..26].copy_from_slice(&[0, len]);
+            let ip = Plain { protocol: protocol::UDP, total_len: 20 + usize::from(len), ..Plain::BLANK };
+            let head: &[u8; 64] = bytes.first_chunk().unwrap();
+            assert!(seen(head, ip).is_none(), "{len} bytes");
+        }
     }
 }
