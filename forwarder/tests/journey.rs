@@ -483,3 +483,13 @@ fn padding_that_looks_like_the_rest_of_a_udp_header_promises_no_checksum() {
     let inner = ip(address("10.0.0.2"), address("10.1.0.2"), 17, 0, 64, &[0x30, 0x39, 0, 53]);
     goes_through(&inner, &[[0, 4, 1, 1].as_slice(), &[0; 18]].concat());
 }
+
+#[test]
+fn a_checksum_over_other_addresses_than_those_in_front_promises_nothing() {
+    // Segment routing (RFC 8754): the datagram's checksum is over the last destination, which is not there yet.
+    let (source, last) = (address("fd00::2"), address("fd01::9"));
+    let datagram = udp(source, last, (1, 2), 0, 64, b"data")[40..].to_vec();
+    let routing = [[17, 2, 4, 1, 0, 0, 0, 0].as_slice(), &octets(last)].concat();
+    let inner = ip(source, address("fd01::2"), 43, 0, 64, &[routing, datagram].concat());
+    goes_through(&inner, &[]);
+}

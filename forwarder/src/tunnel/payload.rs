@@ -55,6 +55,11 @@ fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
 #[inline]
 fn promised(ip: Ip<'_>, packet: &[u8]) -> Option<Sum> {
     let upper = ip.upper_layer(packet).ok().filter(|upper| !upper.is_fragment)?;
+    // What stands between IPv6 and the upper layer may say which addresses the checksum is over in place of these: a routing
+    // header the last destination (RFC 8200 §8.1), an option the home address (RFC 6275 §11.3.1).
+    if ip.version() == Version::V6 && upper.offset != Ipv6::LEN {
+        return None;
+    }
     let len = packet.len().checked_sub(upper.offset)?;
     match upper.protocol {
         protocol::TCP if len >= Tcp::LEN => {}
@@ -70,7 +75,7 @@ fn promised(ip: Ip<'_>, packet: &[u8]) -> Option<Sum> {
     let covered = Sum::pseudo_header(ip.addresses(), upper.protocol, len).opposite();
     Some(match ip {
         Ip::V4(_) => covered,
-        // This header has no checksum of its own, and extension headers none either.
+        // This header has no checksum of its own.
         Ip::V6(_) => covered + Sum::of(packet.get(..upper.offset)?),
     })
 }
@@ -105,15 +110,19 @@ mod tests {
             };
             header.emit().to_vec()
         } else {
-            let extension =
-                [protocol, options as u8, 1, 4, 0, 0, 0, 0].into_iter().chain(vec![0; options * 8]);
+            let extension = match options {
+                0 => Vec::new(),
+                _ => {
+                    [protocol, options as u8 - 1, 1, 4].into_iter().chain(vec![0; options * 8 - 4]).collect()
+                }
+            };
             let (source, destination) = (Ipv6Addr::LOCALHOST, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9));
-            let payload_len = (segment.len() + 8 + options * 8) as u16;
+            let payload_len = (segment.len() + extension.len()) as u16;
             let header = Ipv6Repr {
                 traffic_class: 1,
                 flow_label: 5,
                 payload_len,
-                next_header: 60,
+                next_header: if options == 0 { protocol } else { protocol::DESTINATION_OPTIONS },
                 hop_limit: 9,
                 source,
                 destination,
@@ -132,10 +141,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_checksums_promise_is_what_adding_up_gives(
-            is_ipv4: bool, is_tcp: bool, options in 0usize..3, segment in prop::collection::vec(any::<u8>(), 20..120),
+            is_ipv4: bool, is_tcp: bool, segment in prop::collection::vec(any::<u8>(), 20..120),
         ) {
             let protocol = if is_tcp { protocol::TCP } else { protocol::UDP };
-            let (packet, version) = packet(is_ipv4, protocol, options, segment);
+            let (packet, version) = packet(is_ipv4, protocol, 0, segment);
             let ip = Ip::check(&packet, version).unwrap();
             let promised = promised(ip, &packet).expect("it has a checksum");
             // Both zeros stand for nothing; something not zero is always added to either.
@@ -169,5 +178,17 @@ mod tests {
             let head: &[u8; 64] = bytes.first_chunk().unwrap();
             assert!(seen(head, ip).is_none(), "{len} bytes");
         }
+    }
+
+    #[test]
+    fn nothing_is_promised_where_the_checksum_is_over_other_addresses() {
+        // A routing header has the last destination, which the checksum is over (RFC 8200 §8.1).
+        let (mut routed, version) = packet(false, protocol::TCP, 3, vec![7; 40]);
+        (routed[6], routed[43]) = (protocol::ROUTING, 1);
+        assert!(promised(Ip::check(&routed, version).unwrap(), &routed).is_none());
+        // An option may have the home address, which it is over in place of the source (RFC 6275 §11.3.1).
+        let (mut mobile, version) = packet(false, protocol::TCP, 3, vec![7; 40]);
+        mobile[42..46].copy_from_slice(&[1, 0, 201, 16]);
+        assert!(promised(Ip::check(&mobile, version).unwrap(), &mobile).is_none());
     }
 }
