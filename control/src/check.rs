@@ -41,7 +41,7 @@ pub(crate) fn command(path: &Path, json: bool) -> ExitCode {
 
 /// Reads, checks and compiles; `Ok`: the configuration with all warnings.
 fn check(path: &Path) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    let config = config::load(path)?;
+    let mut config = config::load(path)?;
     let mut warnings = config.warnings.clone();
     match config.compile(&config.stand_in_macs(), &mut Slots::default()) {
         Ok((_, tables)) => {

@@ -12,6 +12,7 @@ use forwarder::dpdk::{Eal, Port};
 use forwarder::publish::Publisher;
 use forwarder::table::{Generation, Mac, Spec};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The running appliance. The order of the fields is that in which they end: workers, then devices, then DPDK.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct Daemon {
     /// The configuration that runs.
     pub(crate) config: Config,
     /// What the running tables were made from.
-    pub(crate) spec: Spec,
+    pub(crate) spec: Arc<Spec>,
     /// Where tunnels count.
     pub(crate) slots: Slots,
     /// The devices' own Ethernet addresses, by port.

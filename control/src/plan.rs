@@ -422,7 +422,7 @@ mod tests {
 
     fn plan(old: &str, new: &str) -> Plan {
         let read = |text: &str| {
-            let config = parse("f", text.to_owned()).unwrap();
+            let mut config = parse("f", text.to_owned()).unwrap();
             let spec = config.spec(&config.stand_in_macs(), &mut Slots::default());
             (config, spec)
         };

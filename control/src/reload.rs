@@ -72,7 +72,7 @@ impl Daemon {
     /// Answers `culvert plan`.
     pub(crate) fn answer_plan(&self, file: Option<PathBuf>) -> Value {
         let file = file.unwrap_or_else(|| PathBuf::from(self.config.file()));
-        let next = match config::load_to_run(&file) {
+        let mut next = match config::load_to_run(&file) {
             Ok(next) => next,
             Err(found) => return refusal(&ReloadError::Findings(file, found)),
         };
@@ -116,7 +116,7 @@ impl Daemon {
     }
 
     fn publish(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
-        let next =
+        let mut next =
             config::load_to_run(file).map_err(|found| ReloadError::Findings(file.to_owned(), found))?;
         if !self.publisher.settled() {
             return Err(ReloadError::Behind(self.behind()));
@@ -140,6 +140,7 @@ impl Daemon {
         self.latency.set_tunnels(latency_slots(&spec, slots.count()));
         self.latency.refresh();
         self.publisher.publish(Generation { number, tables, stats })?;
+        slots.run(&spec);
         (self.config, self.spec, self.slots) = (next, spec, slots);
         self.trace.tables_changed();
         self.await_acknowledgement(number)?;
@@ -159,7 +160,7 @@ impl Daemon {
 
     /// Frees the slots of tunnels that are gone. Every worker runs on the current generation, so nobody counts in them.
     fn retire(&mut self) {
-        let freed = self.slots.retire(&self.spec);
+        let freed = self.slots.retire();
         if freed.is_empty() {
             return;
         }

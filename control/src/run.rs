@@ -91,7 +91,7 @@ fn run(file: &Path) -> Result<(), RunError> {
     // Reloads read the file again, wherever the process is by then.
     let file =
         std::path::absolute(file).map_err(|error| RunError::File(file.display().to_string(), error))?;
-    let config = config::load_to_run(&file).map_err(RunError::Config)?;
+    let mut config = config::load_to_run(&file).map_err(RunError::Config)?;
     config.warnings.iter().for_each(|finding| say(finding));
     // Before a device is touched; the tables that are used are compiled once the devices' addresses are known.
     config.compile(&config.stand_in_macs(), &mut Slots::default()).map_err(RunError::Config)?;
@@ -117,8 +117,8 @@ fn run(file: &Path) -> Result<(), RunError> {
 }
 
 /// Devices, tables and workers; `None` where a signal said to stop before all workers forwarded.
-fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> {
-    let system = &config.system;
+fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> {
+    let system = config.system.clone();
     let options = port_options(&config);
     let eal = Eal::start(&eal_options(&config), &options)?;
     let pages = if eal.uses_hugepages() { "hugepages" } else { "ordinary pages" };
@@ -137,6 +137,7 @@ fn start(config: Config, signals: &Signals) -> Result<Option<Daemon>, RunError> 
     }
     let mut slots = Slots::default();
     let (spec, tables) = config.compile(&macs, &mut slots).map_err(RunError::Config)?;
+    slots.run(&spec);
     config.limit_warnings(&tables).iter().for_each(|finding| say(finding));
     let (tunnels, routes, neighbors) = (spec.tunnels.len(), spec.routes.len(), spec.neighbors.len());
     log(format_args!("tunnels {tunnels}, routes {routes}, static neighbors {neighbors}"));

@@ -3,50 +3,12 @@
 //! A reader asks a [`Table`] for every key that it knows, whatever the key's value; what is left over at
 //! [`Table::finish`] is unknown. So the list of known keys is never written down a second time.
 
+use super::place::{KeyLists, Place};
+use super::source::Source;
 use super::value::Value;
 use crate::diagnostic::{Diagnostic, Severity};
 use std::collections::HashSet;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
-/// A file's name and text, and where its lines begin.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    file: String,
-    text: String,
-    lines: Vec<usize>,
-}
-
-impl Source {
-    pub(super) fn new(file: &str, text: String) -> Self {
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        // Editors do not count a byte order mark as a character of the first line.
-        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        let lines = std::iter::once(first).chain(breaks).collect();
-        Source { file: file.to_owned(), text, lines }
-    }
-
-    pub(super) fn file(&self) -> &str {
-        &self.file
-    }
-
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Line and column of a byte, both from 1, the column in characters.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|start| *start <= offset).max(1);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let rest = self.text.get(start..).unwrap_or_default();
-        let column = rest.char_indices().take_while(|(at, _)| start + at < offset).count() + 1;
-        (line, column)
-    }
-
-    pub(super) fn line(&self, offset: usize) -> usize {
-        self.position(offset).0
-    }
-}
+use toml::de::DeTable;
 
 /// One thing found, at a byte of the text.
 #[derive(Debug)]
@@ -80,6 +42,7 @@ pub(super) struct Findings {
     found: Vec<Finding>,
     errors: usize,
     aside: usize,
+    key_lists: KeyLists,
 }
 
 impl Findings {
@@ -116,7 +79,7 @@ impl Findings {
     pub(super) fn refusals(&self, source: &Source) -> Vec<Diagnostic> {
         let refusal = |finding: &Finding| {
             let (line, column) = source.position(finding.at);
-            let (file, message) = (source.file.clone(), finding.message.clone());
+            let (file, message) = (source.file().to_owned(), finding.message.clone());
             Diagnostic { file, line, column, severity: Severity::Error, message, help: None }
         };
         self.found.iter().filter(|finding| finding.not_yet).map(refusal).collect()
@@ -153,82 +116,56 @@ impl Findings {
         self.found.retain(|finding| !finding.follows && !places.contains(&finding.at));
     }
 
+    /// The lists of keys that places share.
+    pub(super) fn key_lists(&mut self) -> &mut KeyLists {
+        &mut self.key_lists
+    }
+
     /// All findings in the order of the text.
     pub(super) fn into_diagnostics(mut self, source: &Source) -> Vec<Diagnostic> {
         self.found.sort_by_key(|finding| finding.at);
         let diagnostic = |finding: Finding| {
             let (line, column) = source.position(finding.at);
             let Finding { severity, message, help, .. } = finding;
-            Diagnostic { file: source.file.clone(), line, column, severity, message, help }
+            Diagnostic { file: source.file().to_owned(), line, column, severity, message, help }
         };
         self.found.into_iter().map(diagnostic).collect()
     }
 }
 
-/// Where an item and its keys stand.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Place {
-    header: usize,
-    keys: Vec<(&'static str, usize)>,
-}
-
-/// What a key falls back to where it is absent: a profile gives a tunnel its `mtu` and `mss`.
-const GIVEN_BY: [(&str, &str); 2] = [("mtu", "profile"), ("mss", "profile")];
-
-impl Place {
-    /// Where the item begins.
-    pub(super) fn header(&self) -> usize {
-        self.header
-    }
-
-    /// Where the value of `key` stands, `udp.port` being the key of a table inside; the nearest thing there is where it
-    /// is absent.
-    pub(super) fn of(&self, key: &str) -> usize {
-        let find = |wanted: &str| self.keys.iter().find(|(key, _)| *key == wanted).map(|(_, at)| *at);
-        let given = |key: &str| GIVEN_BY.iter().find(|(what, _)| *what == key).and_then(|(_, by)| find(by));
-        let outer = || key.split_once('.').and_then(|(table, _)| find(table));
-        find(key).or_else(|| given(key)).or_else(outer).unwrap_or(self.header)
-    }
-
-    /// The key that gives the value of `key`: itself, or what it falls back to; `None` where it is left to its default.
-    pub(super) fn giver(&self, key: &str) -> Option<&'static str> {
-        let known = |wanted: &str| self.keys.iter().find(|(key, _)| *key == wanted).map(|(key, _)| *key);
-        known(key).or_else(|| GIVEN_BY.iter().find(|(what, _)| *what == key).and_then(|(_, by)| known(by)))
-    }
-
-    /// Adds the keys of a table inside.
-    pub(super) fn join(&mut self, inner: Place) {
-        self.keys.extend(inner.keys);
-    }
-}
+/// Keys that a table may have: room for those of the largest, a tunnel's.
+const MOST_KEYS: usize = 24;
 
 /// A table that is being read. Keys of a table inside an item carry its name: `udp.port`.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     name: &'static str,
+    header: usize,
+    /// Where the piece of text begins that was parsed.
+    base: usize,
     known: Vec<&'static str>,
-    place: Place,
+    found: Vec<(&'static str, usize)>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(entries: &'a DeTable<'a>, name: &'static str, header: usize) -> Self {
-        Table { entries, name, known: Vec::new(), place: Place { header, keys: Vec::new() } }
+    /// A table that begins at `header`. Its keys and values stand where the parser says, counted from `base`.
+    pub(super) fn new(entries: &'a DeTable<'a>, name: &'static str, header: usize, base: usize) -> Self {
+        Table { entries, name, header, base, known: Vec::with_capacity(MOST_KEYS), found: Vec::with_capacity(8) }
     }
 
     /// Where the table begins.
     pub(super) fn header(&self) -> usize {
-        self.place.header
+        self.header
     }
 
     /// The value of a key, where it is there.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'a>> {
         self.known.push(key);
         let plain = plain(key);
-        let value = self.entries.get(plain)?;
-        let at = value.span().start;
-        self.place.keys.push((key, at));
-        Some(Value::new(plain, at, value.get_ref()))
+        let value = Value::new(plain, self.entries.get(plain)?, self.base);
+        self.found.push((key, value.at()));
+        Some(value)
     }
 
     /// The value of a key that has to be there.
@@ -250,11 +187,11 @@ impl<'a> Table<'a> {
         findings: &mut Findings,
     ) -> Option<Table<'a>> {
         let value = self.get(key)?;
-        let Some(entries) = value.table() else {
+        let table = value.table(name);
+        if table.is_none() {
             value.wrong(&format!("a table {name}"), findings);
-            return None;
-        };
-        Some(Table::new(entries, name, value.at()))
+        }
+        table
     }
 
     /// An array of tables inside; empty where it is not there.
@@ -271,10 +208,10 @@ impl<'a> Table<'a> {
         };
         let mut tables = Vec::new();
         for item in items {
-            match item.get_ref() {
-                DeValue::Table(entries) => tables.push(Table::new(entries, name, item.span().start)),
-                other => Value::new(plain(key), item.span().start, other)
-                    .wrong(&format!("a table {name}"), findings),
+            let item = Value::new(plain(key), item, self.base);
+            match item.table(name) {
+                Some(table) => tables.push(table),
+                None => item.wrong(&format!("a table {name}"), findings),
             }
         }
         tables
@@ -282,30 +219,29 @@ impl<'a> Table<'a> {
 
     /// Reports what was not asked for and returns where the rest stands.
     pub(super) fn finish(self, findings: &mut Findings) -> Place {
+        let is_known = |name: &str| self.found.iter().any(|(key, _)| *key == name || plain(key) == name);
+        if !self.entries.keys().all(|key| is_known(key.get_ref())) {
+            self.report_unknown(findings);
+        }
+        Place::new(self.header, &self.found, findings.key_lists())
+    }
+
+    fn report_unknown(&self, findings: &mut Findings) {
         let known: Vec<&str> = self.known.iter().map(|key| plain(key)).collect();
         for key in self.entries.keys() {
             let found = key.get_ref().as_ref();
             if !known.contains(&found) {
-                report_unknown(self.name, key, found, &known, findings);
+                let nearest = nearest(found, known.iter().copied()).unwrap_or_default();
+                let message = format!(
+                    "unknown key `{}` in {} (expected a known key, the nearest is `{nearest}`)",
+                    found.escape_debug(),
+                    self.name
+                );
+                let at = self.base + key.span().start;
+                findings.error(at, message).help(format!("the keys are {}", known.join(", ")));
             }
         }
-        self.place
     }
-}
-
-fn report_unknown(
-    table: &str,
-    key: &Spanned<impl Sized>,
-    found: &str,
-    known: &[&str],
-    findings: &mut Findings,
-) {
-    let nearest = nearest(found, known.iter().copied()).unwrap_or_default();
-    let message = format!(
-        "unknown key `{}` in {table} (expected a known key, the nearest is `{nearest}`)",
-        found.escape_debug()
-    );
-    findings.error(key.span().start, message).help(format!("the keys are {}", known.join(", ")));
 }
 
 /// The name that `found` was most likely meant to be.
@@ -323,30 +259,6 @@ fn plain(key: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn positions_count_lines_and_characters_from_one() {
-        let source = Source::new("f", "añb\nc\r\n\n".to_owned());
-        assert_eq!(source.position(0), (1, 1));
-        assert_eq!(source.position(3), (1, 3));
-        assert_eq!(source.position(5), (2, 1));
-        assert_eq!(source.position(8), (3, 1));
-        assert_eq!(source.position(99), (4, 1));
-        let marked = Source::new("f", "\u{feff}ab\nc".to_owned());
-        assert_eq!((marked.position(0), marked.position(3)), ((1, 1), (1, 1)));
-        assert_eq!((marked.position(4), marked.position(6)), ((1, 2), (2, 1)));
-    }
-
-    #[test]
-    fn a_place_falls_back_to_what_gave_the_value() {
-        let place = Place { header: 5, keys: vec![("profile", 9), ("udp", 20), ("udp.kind", 30)] };
-        assert_eq!(place.of("mtu"), 9);
-        assert_eq!(place.of("udp.kind"), 30);
-        assert_eq!(place.of("udp.port"), 20);
-        assert_eq!((place.of("local"), place.of("")), (5, 5));
-        assert_eq!((place.giver("mtu"), place.giver("udp.kind")), (Some("profile"), Some("udp.kind")));
-        assert_eq!((place.giver("udp.port"), place.giver("local")), (None, None));
-    }
 
     #[test]
     fn the_nearest_name_is_found_in_spite_of_case_and_length() {

@@ -2,7 +2,8 @@
 //! a header that has none.
 
 use super::Places;
-use super::document::{Findings, Place};
+use super::document::Findings;
+use super::place::Place;
 use super::tunnel::named;
 use forwarder::table::{Df, Dscp, Ecn, Mss, Remote, SourcePort, Spec, Ttl, TunnelSpec, UdpChecksum};
 

@@ -8,7 +8,10 @@
 //! kind of table; [`names`] and [`network`] tie them together.
 
 mod clamp;
+mod source;
+mod place;
 mod document;
+mod pieces;
 mod effect;
 mod limit;
 mod mtu;
@@ -39,10 +42,13 @@ pub(crate) use system::core_list;
 pub(crate) use system::{ControlSocket, DEFAULT_SOCKET, Hugepages, Idle, System};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use document::{Findings, Place, Source};
+use document::Findings;
 use forwarder::table::{Item, Mac, Spec, SpecError, Tables};
+use place::Place;
 use side::Sides;
+use source::Source;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A configuration file, read and checked.
 #[derive(Clone, Debug)]
@@ -57,8 +63,8 @@ pub(crate) struct Config {
     pub(crate) warnings: Vec<Diagnostic>,
     /// Keys that this version does not act on: no file that has one is run.
     refusals: Vec<Diagnostic>,
-    /// Everything that the tables are made from; MAC addresses and slots are not filled in.
-    draft: Spec,
+    /// Everything that the tables are made from; MAC addresses and slots are those of the last compilation.
+    spec: Arc<Spec>,
     source: Source,
     places: Places,
 }
@@ -111,8 +117,8 @@ pub(crate) fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 }
 
 /// Reads, checks and compiles the file at `path` where there are no devices; what is found wrong is printed.
-pub(crate) fn compiled(path: &Path) -> Option<(Config, Spec, Tables)> {
-    let compiled = load(path).and_then(|config| {
+pub(crate) fn compiled(path: &Path) -> Option<(Config, Arc<Spec>, Tables)> {
+    let compiled = load(path).and_then(|mut config| {
         let (spec, tables) = config.compile(&config.stand_in_macs(), &mut Slots::default())?;
         Ok((config, spec, tables))
     });
@@ -169,7 +175,7 @@ impl Config {
 
     /// How many tunnels and routes there are.
     pub(crate) fn sizes(&self) -> (usize, usize) {
-        (self.draft.tunnels.len(), self.draft.routes.len())
+        (self.spec.tunnels.len(), self.spec.routes.len())
     }
 
     /// Ethernet addresses of the ports where no device tells: `02:00:00:00:00:NN`, NN the port's number from 1.
@@ -182,9 +188,9 @@ impl Config {
     }
 
     /// What the tables are made from. `macs` are the ports' own addresses, in their order; a port's `mac` wins. Tunnels
-    /// count where `slots` says.
-    pub(crate) fn spec(&self, macs: &[Mac], slots: &mut Slots) -> Spec {
-        let mut spec = self.draft.clone();
+    /// count where `slots` says. It is shared with this configuration, as it is the largest part of it.
+    pub(crate) fn spec(&mut self, macs: &[Mac], slots: &mut Slots) -> Arc<Spec> {
+        let spec = Arc::make_mut(&mut self.spec);
         for interface in &mut spec.interfaces {
             let port = usize::from(interface.port.0);
             let configured = self.ports.get(port).and_then(|port| port.mac);
@@ -192,17 +198,19 @@ impl Config {
                 interface.mac = mac;
             }
         }
-        for tunnel in &mut spec.tunnels {
-            tunnel.slot = slots.slot(&tunnel.name);
-        }
-        spec
+        slots.assign(spec);
+        self.spec.clone()
     }
 
     /// [`spec`](Self::spec) and the tables made from it.
     ///
     /// # Errors
     /// What the compiler finds, at its places in the file.
-    pub(crate) fn compile(&self, macs: &[Mac], slots: &mut Slots) -> Result<(Spec, Tables), Vec<Diagnostic>> {
+    pub(crate) fn compile(
+        &mut self,
+        macs: &[Mac],
+        slots: &mut Slots,
+    ) -> Result<(Arc<Spec>, Tables), Vec<Diagnostic>> {
         let spec = self.spec(macs, slots);
         match Tables::compile(&spec) {
             Ok(tables) => Ok((spec, tables)),
@@ -218,10 +226,10 @@ impl Config {
     /// What is odd about the limits that `tables` derived, and about the side that clamps are on.
     pub(crate) fn limit_warnings(&self, tables: &Tables) -> Vec<Diagnostic> {
         let mut findings = Findings::default();
-        let sides = Sides::new(&self.draft);
-        limit::add(&self.draft, &self.places, tables, &sides, &mut findings);
+        let sides = Sides::new(&self.spec);
+        limit::add(&self.spec, &self.places, tables, &sides, &mut findings);
         sides.add(&self.places, &mut findings);
-        mtu::add(&self.draft, &self.places, tables, &mut findings);
+        mtu::add(&self.spec, &self.places, tables, &mut findings);
         findings.into_diagnostics(&self.source)
     }
 
@@ -247,7 +255,7 @@ impl Config {
         let place = self.place(error.item);
         let (line, column) = self.source.position(place.map_or(0, |place| place.of(error.key)));
         let message = match error.item {
-            Item::Tunnel(id) => match self.draft.tunnels.get(id.0 as usize) {
+            Item::Tunnel(id) => match self.spec.tunnels.get(id.0 as usize) {
                 Some(tunnel) => format!("tunnel \"{}\": {}", tunnel.name, error.message),
                 None => error.message,
             },

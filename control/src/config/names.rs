@@ -1,6 +1,7 @@
 //! The one name space of ports, VLANs and tunnels: keys such as `on` refer to any of them, and files are named after them.
 
-use super::document::{Findings, Source, nearest};
+use super::document::{Findings, nearest};
+use super::source::Source;
 use super::value::{Value, quoted};
 use forwarder::table::{InterfaceId, TunnelId};
 use std::collections::{HashMap, HashSet};

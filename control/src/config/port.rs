@@ -1,6 +1,7 @@
 //! `[[port]]` and `[[port.vlan]]`: devices, and the interfaces on them.
 
-use super::document::{Findings, Source, Table};
+use super::document::{Findings, Table};
+use super::source::Source;
 use super::names::{Named, Names};
 use super::network::group_address;
 use super::value::{Value, quoted};

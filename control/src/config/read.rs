@@ -1,73 +1,36 @@
 //! A file's text into a [`Config`]: tables in the order in which they refer to each other, whatever their order in the
 //! file.
 
-use super::document::{Findings, Source, Table};
+use super::document::{Findings, Table};
 use super::names::Names;
-use super::network::on_link;
-use super::port::Ports;
+use super::neighbor::Neighbors;
+use super::pieces::{Document, Pieces};
+use super::port::{Port, Ports};
 use super::route::Routes;
-use super::{Config, Places, Slots, clamp, neighbor, syntax, system, tunnel, warning};
+use super::source::Source;
+use super::{Config, ControlSocket, Places, Slots, System, clamp, syntax, system, tunnel, warning};
 use crate::diagnostic::{Diagnostic, Severity};
 use forwarder::table::{PortId, Spec, TunnelId};
-use toml::de::DeTable;
+use std::sync::Arc;
+
+/// What a document says.
+struct Read {
+    system: System,
+    control: ControlSocket,
+    ports: Vec<Port>,
+    spec: Spec,
+    places: Places,
+    findings: Findings,
+}
 
 /// Reads and checks everything.
 pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
-    let mut findings = Findings::default();
-    let text = source.text().to_owned();
-    let (document, syntax_errors) = DeTable::parse_recoverable(&text);
-    let mut root = Table::new(document.get_ref(), "the file", 0);
-    let mut spec = Spec::default();
-    let mut places = Places::default();
-    let mut names = Names::default();
-    let (system, control) = findings.aside(|findings| {
-        let system = system::read_system(&mut root, findings);
-        let control = system::read_control(&mut root, findings);
-        system::read_kernel(&mut root, findings);
-        spec.icmp = system::read_icmp(&mut root, findings);
-        (system, control)
-    });
-
-    let tables = root.tables("port", "[[port]]", &mut findings);
-    let mut reader = Ports::new(&source, &mut names, &mut spec, &mut places.interfaces);
-    let read_port = |(id, table)| reader.read(PortId(id), table, &mut findings);
-    let ports: Vec<_> = (0..u16::MAX).zip(tables).map(read_port).collect();
-    if ports.is_empty() {
-        findings.error(0, "no [[port]] (expected at least one, found none)").absence();
-    }
-    if spec.interfaces.len() > usize::from(u16::MAX) {
-        let message = format!("{} ports and VLANs (expected at most {})", spec.interfaces.len(), u16::MAX);
-        findings.error(0, message);
-    }
-
-    let tables = root.tables("tunnel", "[[tunnel]]", &mut findings);
-    let count = tables.len();
-    for (id, table) in (0..u32::MAX).zip(tables) {
-        let (tunnel, place) = tunnel::read(TunnelId(id), count, table, &mut names, &source, &mut findings);
-        spec.tunnels.push(tunnel);
-        places.tunnels.push(place);
-    }
-    // An address that could not be read leaves gateways on its network without one; saying so would mislead.
-    let knows_networks = findings.gaps() == 0;
-
-    let tables = root.tables("route", "[[route]]", &mut findings);
-    let reader = Routes::new(&spec, &names, knows_networks);
-    let routes: Vec<_> = tables.into_iter().filter_map(|table| reader.read(table, &mut findings)).collect();
-    (spec.routes, places.routes) = routes.into_iter().unzip();
-
-    let tables = root.tables("neighbor", "[[neighbor]]", &mut findings);
-    let on_link = on_link(&spec);
-    places.neighbors = findings.aside(|findings| {
-        neighbor::read(tables, &names, &on_link, knows_networks, &mut spec, &source, findings)
-    });
-
-    let tables = root.tables("mss_clamp", "[[mss_clamp]]", &mut findings);
-    let read_clamp = |table| findings.aside(|findings| clamp::read(table, &names, findings));
-    let clamps: Vec<_> = tables.into_iter().filter_map(read_clamp).collect();
-    (spec.clamps, places.clamps) = clamps.into_iter().unzip();
-
-    root.finish(&mut findings);
-    syntax::add(&syntax_errors, document.get_ref(), &source, &mut findings);
+    let in_pieces = Pieces::cut(source.text())
+        .and_then(|pieces| read_document(&Document::in_pieces(&pieces)?, &source));
+    let read = in_pieces.or_else(|| read_document(&Document::whole(source.text()), &source));
+    // A whole document has no items that are parsed one by one, so none that are not what they promised.
+    let Some(read) = read else { unreachable!("a whole document is regular") };
+    let Read { system, control, ports, spec, places, mut findings } = read;
     let is_good = findings.errors() == 0;
     let is_whole = findings.gaps() == 0;
     if is_good {
@@ -75,8 +38,8 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
     }
     let refusals = findings.refusals(&source);
     let mut found = findings.into_diagnostics(&source);
-    let mut config =
-        Config { system, control, ports, warnings: Vec::new(), refusals, draft: spec, source, places };
+    let spec = Arc::new(spec);
+    let mut config = Config { system, control, ports, warnings: Vec::new(), refusals, spec, source, places };
     if is_good {
         debug_assert!(found.iter().all(|finding| finding.severity == Severity::Warning));
         config.warnings = found;
@@ -88,4 +51,103 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
         found.sort_by_key(|finding| (finding.line, finding.column));
     }
     Err(found)
+}
+
+/// `None` where the document turns out not to be one that can be read item by item.
+fn read_document(document: &Document<'_>, source: &Source) -> Option<Read> {
+    let mut findings = Findings::default();
+    let mut root = Table::new(document.root(), "the file", 0, 0);
+    let mut spec = Spec::default();
+    let mut places = Places::default();
+    let mut names = Names::default();
+    let (system, control) = findings.aside(|findings| {
+        let system = system::read_system(&mut root, findings);
+        let control = system::read_control(&mut root, findings);
+        system::read_kernel(&mut root, findings);
+        spec.icmp = system::read_icmp(&mut root, findings);
+        (system, control)
+    });
+
+    let mut items = Items { document, root };
+    let mut reader = Ports::new(source, &mut names, &mut spec, &mut places.interfaces);
+    let mut ports = Vec::new();
+    let mut ids = (0..u16::MAX).map(PortId);
+    items.each("port", "[[port]]", &mut findings, |table, _, findings| {
+        if let Some(id) = ids.next() {
+            ports.push(reader.read(id, table, findings));
+        }
+    });
+    if ports.is_empty() {
+        findings.error(0, "no [[port]] (expected at least one, found none)").absence();
+    }
+    if spec.interfaces.len() > usize::from(u16::MAX) {
+        let message = format!("{} ports and VLANs (expected at most {})", spec.interfaces.len(), u16::MAX);
+        findings.error(0, message);
+    }
+
+    let mut ids = (0..u32::MAX).map(TunnelId);
+    items.each("tunnel", "[[tunnel]]", &mut findings, |table, count, findings| {
+        if let Some(id) = ids.next() {
+            let (tunnel, place) = tunnel::read(id, count, table, &mut names, source, findings);
+            spec.tunnels.push(tunnel);
+            places.tunnels.push(place);
+        }
+    });
+    // An address that could not be read leaves gateways on its network without one; saying so would mislead.
+    let knows_networks = findings.gaps() == 0;
+
+    let reader = Routes::new(&spec, &names, knows_networks);
+    let mut routes = Vec::new();
+    items.each("route", "[[route]]", &mut findings, |table, _, findings| {
+        if let Some((route, place)) = reader.read(table, findings) {
+            routes.push(route);
+            places.routes.push(place);
+        }
+    });
+    spec.routes = routes;
+
+    let mut reader = Neighbors::new(&spec, &names, source, knows_networks);
+    let mut neighbors = Vec::new();
+    findings.aside(|findings| {
+        items.each("neighbor", "[[neighbor]]", findings, |table, _, findings| {
+            if let Some((neighbor, place)) = reader.read(table, findings) {
+                neighbors.push(neighbor);
+                places.neighbors.push(place);
+            }
+        });
+    });
+    spec.neighbors = neighbors;
+
+    items.each("mss_clamp", "[[mss_clamp]]", &mut findings, |table, _, findings| {
+        if let Some((clamp, place)) = findings.aside(|findings| clamp::read(table, &names, findings)) {
+            spec.clamps.push(clamp);
+            places.clamps.push(place);
+        }
+    });
+
+    items.root.finish(&mut findings);
+    syntax::add(document.errors(), document.root(), source, &mut findings);
+    (!document.is_irregular()).then_some(Read { system, control, ports, spec, places, findings })
+}
+
+/// The items of a document, in the one way of keeping them or the other.
+struct Items<'a> {
+    document: &'a Document<'a>,
+    root: Table<'a>,
+}
+
+impl Items<'_> {
+    /// Hands each item of a kind to `read`, with how many there are.
+    fn each(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        findings: &mut Findings,
+        mut read: impl FnMut(Table<'_>, usize, &mut Findings),
+    ) {
+        let tables = self.root.tables(key, name, findings);
+        let count = tables.len() + self.document.count(key);
+        tables.into_iter().for_each(|table| read(table, count, findings));
+        self.document.each(key, name, |table| read(table, count, findings));
+    }
 }

@@ -1,6 +1,7 @@
 //! `[[route]]`: where destinations go.
 
-use super::document::{Findings, Place, Table};
+use super::document::{Findings, Table};
+use super::place::Place;
 use super::names::Names;
 use super::neighbor::networks;
 use super::network::{Attached, Prefixes, check_station, connected, is_on, network_of};

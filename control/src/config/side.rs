@@ -3,7 +3,8 @@
 //! small.
 
 use super::Places;
-use super::document::{Findings, Place};
+use super::document::Findings;
+use super::place::Place;
 use super::tunnel::named;
 use forwarder::table::{
     ClampOn, ClampSpec, InterfaceId, Mss, Remote, RouteTarget, Spec, TunnelId, TunnelSpec,

@@ -1,6 +1,7 @@
 //! What the TOML parser finds wrong, in words that name the earlier of two.
 
-use super::document::{Findings, Source};
+use super::document::Findings;
+use super::source::Source;
 use std::collections::{HashMap, HashSet};
 use toml::de::{DeTable, DeValue, Error};
 

@@ -46,7 +46,7 @@ tunnel = "t"
 
 /// What is found in `text`, errors and warnings, those of the compiler and of the limits too.
 pub(super) fn findings(text: &str) -> Vec<Diagnostic> {
-    let config = match parse("f", text.to_owned()) {
+    let mut config = match parse("f", text.to_owned()) {
         Ok(config) => config,
         Err(errors) => return errors,
     };
@@ -96,9 +96,9 @@ pub(super) fn check(text: &str, line: usize, column: usize, words: &[&str]) {
 pub(super) fn good(text: &str) -> (Config, Spec) {
     let found = findings(text);
     assert!(found.iter().all(|finding| finding.severity == Severity::Warning), "{found:#?}\n{text}");
-    let config = parse("f", text.to_owned()).unwrap();
+    let mut config = parse("f", text.to_owned()).unwrap();
     let spec = config.spec(&config.stand_in_macs(), &mut Slots::default());
-    (config, spec)
+    (config, Spec::clone(&spec))
 }
 
 #[test]

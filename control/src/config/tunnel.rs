@@ -1,6 +1,8 @@
 //! `[[tunnel]]` with `[tunnel.udp]` and `[tunnel.health]`.
 
-use super::document::{Findings, Place, Source, Table};
+use super::document::{Findings, Table};
+use super::place::Place;
+use super::source::Source;
 use super::names::{Named, Names};
 use super::port::read_addresses;
 use super::profile::PROFILES;
@@ -42,10 +44,10 @@ pub(super) fn read(
     let addresses = table.get("addresses").map(|value| read_addresses(value, findings)).unwrap_or_default();
     let gre = GreKeys::read(&mut table, encap, findings);
     let treatment = findings.aside(|findings| Treatment::read(&mut table, count, findings));
-    let mut inner_places = Vec::new();
+    let mut udp_place = None;
     let udp = table.table("udp", "[tunnel.udp]", findings).and_then(|mut udp| {
         let spec = read_udp(&mut udp, encap, local, findings);
-        inner_places.push(udp.finish(findings));
+        udp_place = Some(udp.finish(findings));
         spec
     });
     if let Some(health) = table.table("health", "[tunnel.health]", findings) {
@@ -74,7 +76,9 @@ pub(super) fn read(
         udp,
     };
     let mut place = table.finish(findings);
-    inner_places.into_iter().for_each(|inner| place.join(inner));
+    if let Some(inner) = udp_place {
+        place = place.join(&inner, findings.key_lists());
+    }
     (tunnel, place)
 }
 
@@ -269,14 +273,13 @@ fn read_latency(value: Value<'_>, count: usize, findings: &mut Findings) -> Opti
 }
 
 fn read_mss(value: Value<'_>, findings: &mut Findings) -> Option<Mss> {
-    let Some(entries) = value.table() else {
+    let Some(mut table) = value.table("`mss`") else {
         let chosen = value.choice(&[("auto", Mss::Auto), ("off", Mss::Off)], &mut Findings::default());
         if chosen.is_none() {
             value.wrong("\"auto\", \"off\" or { ipv4 = …, ipv6 = … }", findings);
         }
         return chosen;
     };
-    let mut table = Table::new(entries, "`mss`", value.at());
     let (ipv4, ipv6) = read_limits(&mut table, findings);
     table.finish(findings);
     Some(Mss::Fixed { ipv4, ipv6 })

@@ -3,54 +3,58 @@
 //! Addresses and prefixes are read as `ip` reads them, with two differences that prevent mistakes: bits behind a prefix's
 //! length are an error, and an interface's own address says its length. A prefix without length is one address.
 
-use super::document::Findings;
+use super::document::{Findings, Table};
 use forwarder::scope::holds_unicast;
 use forwarder::table::Mac;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 /// A value with its key and its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Value<'a> {
     key: &'static str,
-    at: usize,
-    value: &'a DeValue<'a>,
+    value: &'a Spanned<DeValue<'a>>,
+    /// Where the piece of text begins that was parsed.
+    base: usize,
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn new(key: &'static str, at: usize, value: &'a DeValue<'a>) -> Self {
-        Value { key, at, value }
+    /// A value that stands where the parser says, counted from `base`.
+    pub(super) fn new(key: &'static str, value: &'a Spanned<DeValue<'a>>, base: usize) -> Self {
+        Value { key, value, base }
     }
 
     /// The byte at which it begins.
     pub(super) fn at(&self) -> usize {
-        self.at
+        self.base + self.value.span().start
     }
 
-    pub(super) fn table(&self) -> Option<&'a DeTable<'a>> {
-        self.value.as_table()
+    /// The table that it is; `name` is how findings call it.
+    pub(super) fn table(&self, name: &'static str) -> Option<Table<'a>> {
+        let entries = self.value.get_ref().as_table()?;
+        Some(Table::new(entries, name, self.at(), self.base))
     }
 
     pub(super) fn array(&self) -> Option<&'a [Spanned<DeValue<'a>>]> {
-        self.value.as_array().map(|array| &array[..])
+        self.value.get_ref().as_array().map(|array| &array[..])
     }
 
     pub(super) fn is_string(&self) -> bool {
-        self.value.is_str()
+        self.value.get_ref().is_str()
     }
 
     /// Reports a value that is not what it should be.
     pub(super) fn wrong(&self, expected: &str, findings: &mut Findings) {
         let message = format!("`{}` is not valid (expected {expected}, found {})", self.key, self.found());
-        findings.error(self.at, message);
+        findings.error(self.at(), message);
     }
 
     /// The value in words.
     pub(super) fn found(&self) -> String {
-        match self.value {
+        match self.value.get_ref() {
             DeValue::String(text) => quoted(text),
             DeValue::Integer(number) => number.to_string(),
             DeValue::Float(number) => number.to_string(),
@@ -62,7 +66,7 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn string(&self, findings: &mut Findings) -> Option<&'a str> {
-        let text = self.value.as_str();
+        let text = self.value.get_ref().as_str();
         if text.is_none() {
             self.wrong("a string", findings);
         }
@@ -70,7 +74,7 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn boolean(&self, findings: &mut Findings) -> Option<bool> {
-        let value = self.value.as_bool();
+        let value = self.value.get_ref().as_bool();
         if value.is_none() {
             self.wrong("true or false", findings);
         }
@@ -86,6 +90,7 @@ impl<'a> Value<'a> {
     ) -> Option<T> {
         let number = self
             .value
+            .get_ref()
             .as_integer()
             .and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok());
         let number =
@@ -98,7 +103,7 @@ impl<'a> Value<'a> {
 
     /// One of several words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)], findings: &mut Findings) -> Option<T> {
-        let chosen = self.value.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        let chosen = self.value.get_ref().as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
         if chosen.is_none() {
             self.wrong(&words(choices), findings);
         }
@@ -111,7 +116,7 @@ impl<'a> Value<'a> {
             self.wrong(&format!("a list of {what}"), findings);
             return None;
         };
-        Some(items.iter().map(|item| Value::new(self.key, item.span().start, item.get_ref())).collect())
+        Some(items.iter().map(|item| Value::new(self.key, item, self.base)).collect())
     }
 
     /// The elements of an array that has some.
@@ -119,7 +124,7 @@ impl<'a> Value<'a> {
         let items = self.list(what, findings)?;
         if items.is_empty() {
             let message = format!("`{}` is empty (expected one or more {what}, found [])", self.key);
-            findings.error(self.at, message).help("leave the key out where nothing is meant");
+            findings.error(self.at(), message).help("leave the key out where nothing is meant");
             return None;
         }
         Some(items)
@@ -173,7 +178,7 @@ impl<'a> Value<'a> {
                 IpNet::from(net.addr()),
                 quoted(text)
             );
-            findings.error(self.at, message);
+            findings.error(self.at(), message);
             return None;
         }
         Some(net)
@@ -202,7 +207,7 @@ impl<'a> Value<'a> {
                  found one without)"
             );
             let help = "write the prefix of the hosts that are meant, or leave it away";
-            findings.warning(self.at, message).help(help);
+            findings.warning(self.at(), message).help(help);
         }
     }
 
@@ -235,7 +240,7 @@ impl<'a> Value<'a> {
             "`{}` is no host's address (expected a unicast address, found {problem} {address})",
             self.key
         );
-        findings.error(self.at, message);
+        findings.error(self.at(), message);
         None
     }
 }

@@ -2,7 +2,8 @@
 //! take each other's packets. Keys without effect are in [`super::effect`], numbers in [`super::limit`].
 
 use super::Places;
-use super::document::{Findings, Source};
+use super::document::Findings;
+use super::source::Source;
 use super::effect;
 use super::network::{Attached, Prefixes, check_station, connected};
 use super::tunnel::named;

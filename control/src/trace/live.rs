@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_packet_ends_as_it_did_for_the_worker_that_had_more_of_it() {
-        let config = parse("f", CONFIG.to_owned()).unwrap();
+        let mut config = parse("f", CONFIG.to_owned()).unwrap();
         let macs = config.stand_in_macs();
         let (spec, tables) = config.compile(&macs, &mut Slots::default()).unwrap();
         let generation = Generation { number: 1, tables, stats: Vec::new() };
