@@ -5,10 +5,12 @@
 
 use crate::config::{Config, Hugepages, Idle, Queues, Rss};
 use forwarder::table::{
-    ClampOn, Df, Dscp, Ecn, Encap, InterfaceId, Mac, Mss, Remote, RouteTarget, SourcePort, Spec, Ttl,
-    TunnelId, TunnelSpec, UdpChecksum, UdpKind,
+    ClampOn, Df, Dscp, Ecn, Encap, InterfaceId, Mac, Mss, Remote, RouteSpec, RouteTarget, SourcePort, Spec,
+    Ttl, TunnelId, TunnelSpec, UdpChecksum, UdpKind,
 };
+use ipnet::IpNet;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
@@ -43,10 +45,18 @@ struct Difference {
 
 /// An item as it is compared.
 #[derive(Debug)]
-struct Item {
+struct Item<'a> {
     kind: &'static str,
     name: String,
-    keys: Vec<(&'static str, String)>,
+    keys: Keys<'a>,
+}
+
+/// An item's keys with their values in words.
+#[derive(Debug)]
+enum Keys<'a> {
+    List(Vec<(&'static str, String)>),
+    /// Those of a tunnel, which are many: in words only where they are compared.
+    Tunnel(&'a TunnelSpec),
 }
 
 /// What devices were opened with; the other keys of a port are in the tables.
@@ -55,7 +65,8 @@ const FIXED_KEYS: [&str; 5] = ["device", "mtu", "mac", "rx_queues", "rss"];
 impl Plan {
     /// What changes from the first configuration, with what was made from it, to the second.
     pub(crate) fn between(old: &Config, old_spec: &Spec, new: &Config, new_spec: &Spec) -> Plan {
-        let (old_items, new_items) = (items(old, old_spec), items(new, new_spec));
+        let (same_before, same) = Same::in_both(old_spec, new_spec);
+        let (old_items, new_items) = (items(old, old_spec, &same_before), items(new, new_spec, &same));
         let before: HashMap<(&str, &str), &Item> =
             old_items.iter().map(|item| (item.identity(), item)).collect();
         let after: HashMap<(&str, &str), &Item> =
@@ -155,14 +166,105 @@ pub(crate) fn text(plan: &Value) -> String {
     text
 }
 
-impl Item {
+/// Tunnels and routes that another specification has just the same, by position. Of a large file nearly all are, and they
+/// are found much faster than they are put in words.
+#[derive(Debug)]
+struct Same {
+    tunnels: Vec<bool>,
+    routes: Vec<bool>,
+}
+
+impl Same {
+    /// Those of the old specification and those of the new one.
+    fn in_both(old: &Spec, new: &Spec) -> (Same, Same) {
+        let none = |spec: &Spec| Same {
+            tunnels: vec![false; spec.tunnels.len()],
+            routes: vec![false; spec.routes.len()],
+        };
+        let (mut before, mut after) = (none(old), none(new));
+        let by_name: HashMap<&str, usize> =
+            old.tunnels.iter().enumerate().map(|(at, tunnel)| (tunnel.name.as_str(), at)).collect();
+        for (tunnel, is_same) in new.tunnels.iter().zip(&mut after.tunnels) {
+            let at = by_name.get(tunnel.name.as_str()).copied();
+            let there = at.and_then(|at| Some((old.tunnels.get(at)?, before.tunnels.get_mut(at)?)));
+            if let Some((_, was_same)) = there.filter(|(old, _)| *old == tunnel) {
+                (*is_same, *was_same) = (true, true);
+            }
+        }
+        let (old_runs, new_runs) = (by_prefix(old), by_prefix(new));
+        let mut old_runs = old_runs.chunk_by(|a, b| a.0 == b.0).peekable();
+        for run in new_runs.chunk_by(|a, b| a.0 == b.0) {
+            let prefix = run.first().map(|route| route.0);
+            while old_runs.next_if(|run| run.first().map(|route| route.0) < prefix).is_some() {}
+            let Some(there) = old_runs.next_if(|run| run.first().map(|route| route.0) == prefix) else {
+                continue;
+            };
+            let is_same = |(old_route, route): (&(IpNet, usize), &(IpNet, usize))| {
+                same_route(old, old.routes.get(old_route.1), new, new.routes.get(route.1))
+            };
+            // Routes alike are numbered, so those of a prefix are the same together or not at all.
+            if there.len() == run.len() && there.iter().zip(run).all(is_same) {
+                mark(&mut before.routes, there);
+                mark(&mut after.routes, run);
+            }
+        }
+        (before, after)
+    }
+}
+
+/// Routes by prefix, otherwise in the order of the file, with their positions.
+fn by_prefix(spec: &Spec) -> Vec<(IpNet, usize)> {
+    let mut routes: Vec<(IpNet, usize)> =
+        spec.routes.iter().enumerate().map(|(at, route)| (route.prefix, at)).collect();
+    routes.sort_by_key(|(prefix, _)| *prefix);
+    routes
+}
+
+fn same_route(old: &Spec, old_route: Option<&RouteSpec>, new: &Spec, route: Option<&RouteSpec>) -> bool {
+    let (Some(old_route), Some(route)) = (old_route, route) else { return false };
+    let same_interface = |a: InterfaceId, b: InterfaceId| {
+        interface(old, a).is_some() && interface(old, a) == interface(new, b)
+    };
+    let same_target = match (&old_route.target, &route.target) {
+        (
+            RouteTarget::Gateway { address: a, interface: on },
+            RouteTarget::Gateway { address: b, interface: other },
+        ) => a == b && same_interface(*on, *other),
+        (RouteTarget::Interface(on), RouteTarget::Interface(other)) => same_interface(*on, *other),
+        (RouteTarget::Tunnel(a), RouteTarget::Tunnel(b)) => {
+            tunnel(old, *a).is_some() && tunnel(old, *a) == tunnel(new, *b)
+        }
+        _ => false,
+    };
+    same_target && (old_route.weight, old_route.priority) == (route.weight, route.priority)
+}
+
+fn mark(same: &mut [bool], routes: &[(IpNet, usize)]) {
+    for (_, at) in routes {
+        if let Some(is_same) = same.get_mut(*at) {
+            *is_same = true;
+        }
+    }
+}
+
+impl Keys<'_> {
+    fn list(&self) -> Cow<'_, [(&'static str, String)]> {
+        match self {
+            Keys::List(keys) => Cow::Borrowed(keys),
+            Keys::Tunnel(tunnel) => Cow::Owned(tunnel_keys(tunnel)),
+        }
+    }
+}
+
+impl Item<'_> {
     fn identity(&self) -> (&str, &str) {
         (self.kind, &self.name)
     }
 }
 
-fn differences(old: &Item, new: &Item) -> Vec<Difference> {
-    let keys = old.keys.iter().zip(&new.keys).filter(|(old, new)| old.1 != new.1);
+fn differences(old: &Item<'_>, new: &Item<'_>) -> Vec<Difference> {
+    let (old, new) = (old.keys.list(), new.keys.list());
+    let keys = old.iter().zip(new.iter()).filter(|(old, new)| old.1 != new.1);
     keys.map(|(old, new)| Difference { key: new.0, old: old.1.clone(), new: new.1.clone() }).collect()
 }
 
@@ -180,8 +282,9 @@ fn reordered(old: &[&str], new: &[&str]) -> Option<Change> {
     })
 }
 
-/// Everything in a configuration. Items of one kind always have the same keys in the same order.
-fn items(config: &Config, spec: &Spec) -> Vec<Item> {
+/// Everything in a configuration but what is the same in both. Items of one kind always have the same keys in the same
+/// order.
+fn items<'a>(config: &Config, spec: &'a Spec, same: &'a Same) -> Vec<Item<'a>> {
     let mut items = machine(config);
     for (index, interface) in spec.interfaces.iter().enumerate() {
         let addresses = ("addresses", list(&interface.addresses));
@@ -217,16 +320,17 @@ fn items(config: &Config, spec: &Spec) -> Vec<Item> {
             (None, None) => continue,
         };
         let kind = if interface.vlan.is_some() { "vlan" } else { "port" };
-        items.push(Item { kind, name: interface_name(spec, InterfaceId(index as u16)), keys });
+        let name = interface_name(spec, InterfaceId(index as u16));
+        items.push(Item { kind, name, keys: Keys::List(keys) });
     }
     for neighbor in &spec.neighbors {
         let name = format!("{} on {}", neighbor.address, interface_name(spec, neighbor.interface));
-        items.push(Item { kind: "neighbor", name, keys: vec![("mac", mac(neighbor.mac))] });
+        items.push(Item { kind: "neighbor", name, keys: Keys::List(vec![("mac", mac(neighbor.mac))]) });
     }
-    for tunnel in &spec.tunnels {
-        items.push(Item { kind: "tunnel", name: tunnel.name.clone(), keys: tunnel_keys(tunnel) });
+    for tunnel in different(&spec.tunnels, &same.tunnels) {
+        items.push(Item { kind: "tunnel", name: tunnel.name.clone(), keys: Keys::Tunnel(tunnel) });
     }
-    for route in &spec.routes {
+    for route in different(&spec.routes, &same.routes) {
         let way = match route.target {
             RouteTarget::Gateway { address, interface } => {
                 format!("via {address} on {}", interface_name(spec, interface))
@@ -235,7 +339,7 @@ fn items(config: &Config, spec: &Spec) -> Vec<Item> {
             RouteTarget::Tunnel(tunnel) => format!("into {}", tunnel_name(spec, tunnel)),
         };
         let keys = vec![("weight", route.weight.to_string()), ("priority", route.priority.to_string())];
-        items.push(Item { kind: "route", name: format!("{} {way}", route.prefix), keys });
+        items.push(Item { kind: "route", name: format!("{} {way}", route.prefix), keys: Keys::List(keys) });
     }
     for clamp in &spec.clamps {
         let on = match clamp.on {
@@ -249,14 +353,19 @@ fn items(config: &Config, spec: &Spec) -> Vec<Item> {
         };
         let prefix = clamp.prefix.map_or(String::new(), |prefix| format!(" {prefix}"));
         let keys = vec![("ipv4", or_none(clamp.ipv4)), ("ipv6", or_none(clamp.ipv6))];
-        items.push(Item { kind: "mss_clamp", name: format!("{on} {direction}{prefix}"), keys });
+        let name = format!("{on} {direction}{prefix}");
+        items.push(Item { kind: "mss_clamp", name, keys: Keys::List(keys) });
     }
     number_alike(&mut items);
     items
 }
 
+fn different<'a, T>(items: &'a [T], same: &'a [bool]) -> impl Iterator<Item = &'a T> {
+    items.iter().zip(same).filter(|(_, is_same)| !**is_same).map(|(item, _)| item)
+}
+
 /// Items without a name of their own may stand in a file several times: the second is `… #2`.
-fn number_alike(items: &mut [Item]) {
+fn number_alike(items: &mut [Item<'_>]) {
     let mut seen: HashMap<(&'static str, String), usize> = HashMap::new();
     for item in items {
         let count = seen.entry((item.kind, item.name.clone())).or_default();
@@ -267,7 +376,7 @@ fn number_alike(items: &mut [Item]) {
     }
 }
 
-fn machine(config: &Config) -> Vec<Item> {
+fn machine<'a>(config: &Config) -> Vec<Item<'a>> {
     let system = &config.system;
     let hugepages = [(Hugepages::Auto, "auto"), (Hugepages::Required, "required"), (Hugepages::Off, "off")];
     let keys = vec![
@@ -278,7 +387,7 @@ fn machine(config: &Config) -> Vec<Item> {
         ("eal_args", list(&system.eal_args)),
     ];
     let socket = vec![("socket", config.control.socket.display().to_string())];
-    let item = |name: &str, keys| Item { kind: "system", name: name.to_owned(), keys };
+    let item = |name: &str, keys| Item { kind: "system", name: name.to_owned(), keys: Keys::List(keys) };
     vec![item("system", keys), item("control", socket)]
 }
 
@@ -351,12 +460,20 @@ fn tunnel_keys(tunnel: &TunnelSpec) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn interface(spec: &Spec, id: InterfaceId) -> Option<&str> {
+    spec.interfaces.get(usize::from(id.0)).map(|interface| interface.name.as_str())
+}
+
+fn tunnel(spec: &Spec, id: TunnelId) -> Option<&str> {
+    spec.tunnels.get(id.0 as usize).map(|tunnel| tunnel.name.as_str())
+}
+
 fn interface_name(spec: &Spec, id: InterfaceId) -> String {
-    spec.interfaces.get(usize::from(id.0)).map_or(String::new(), |interface| interface.name.clone())
+    interface(spec, id).unwrap_or_default().to_owned()
 }
 
 fn tunnel_name(spec: &Spec, id: TunnelId) -> String {
-    spec.tunnels.get(id.0 as usize).map_or(String::new(), |tunnel| tunnel.name.clone())
+    tunnel(spec, id).unwrap_or_default().to_owned()
 }
 
 fn word<T: PartialEq, const N: usize>(value: T, words: [(T, &str); N]) -> String {
@@ -509,6 +626,14 @@ mod tests {
             )
         };
         assert_eq!(plan(&ports("p", "q"), &ports("q", "p")).restart(), ["ports (order)"]);
+    }
+
+    #[test]
+    fn only_what_differs_of_a_prefix_with_several_routes_is_said() {
+        let more =
+            |keys: &str| format!("{BASE}[[route]]\nprefix = \"10.0.0.0/8\"\ngateway = \"192.0.2.2\"\n{keys}");
+        let plan = plan(&more("weight = 1\n"), &more("weight = 2\n"));
+        assert_eq!(text(&plan.json()), "~ route 10.0.0.0/8 via 192.0.2.2 on a\n    weight: 1 -> 2\n");
     }
 
     #[test]

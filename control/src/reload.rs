@@ -15,6 +15,7 @@ use forwarder::stats::TunnelCounters;
 use forwarder::table::{Generation, Spec};
 use sd_notify::NotifyState;
 use serde_json::{Value, json};
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,44 @@ struct Reloaded {
     number: u64,
     plan: Plan,
     warnings: Vec<Diagnostic>,
+    stages: Stages,
+}
+
+/// How long each part of a reload took. While the control thread is at it, the workers forward.
+#[derive(Clone, Copy, Debug)]
+struct Stages {
+    /// From the file to checked values.
+    read: Duration,
+    /// From these to tables.
+    compile: Duration,
+    /// What changes, and whether it may.
+    compare: Duration,
+    /// Until every worker had taken the tables.
+    publish: Duration,
+}
+
+impl Stages {
+    fn json(&self) -> Value {
+        let Stages { read, compile, compare, publish } = self;
+        let seconds = |stage: &Duration| json!(stage.as_secs_f64());
+        json!({
+            "read": seconds(read),
+            "compile": seconds(compile),
+            "compare": seconds(compare),
+            "publish": seconds(publish),
+        })
+    }
+}
+
+impl Display for Stages {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [read, compile, compare, publish] =
+            [self.read, self.compile, self.compare, self.publish].map(|stage| stage.as_secs_f64() * 1e3);
+        write!(
+            f,
+            "read in {read:.1} ms, compiled in {compile:.1}, compared in {compare:.1}, published in {publish:.1}"
+        )
+    }
 }
 
 impl Daemon {
@@ -64,6 +103,7 @@ impl Daemon {
                 "generation": done.number,
                 "plan": done.plan.json(),
                 "warnings": findings(&done.warnings),
+                "seconds": done.stages.json(),
             })),
             Err(error) => refusal(&error),
         }
@@ -107,7 +147,8 @@ impl Daemon {
         let result = self.publish(&file);
         match &result {
             Ok(done) => {
-                log(format_args!("generation {} of {}: {}", done.number, file.display(), done.plan.summary()))
+                let (number, summary, stages) = (done.number, done.plan.summary(), done.stages);
+                log(format_args!("generation {number} of {}: {summary}; {stages}", file.display()))
             }
             Err(error) => log(format_args!("reload refused: {error}")),
         }
@@ -116,22 +157,26 @@ impl Daemon {
     }
 
     fn publish(&mut self, file: &Path) -> Result<Reloaded, ReloadError> {
+        let mut watch = Watch(Instant::now());
         let mut next =
             config::load_to_run(file).map_err(|found| ReloadError::Findings(file.to_owned(), found))?;
         if !self.publisher.settled() {
             return Err(ReloadError::Behind(self.behind()));
         }
         self.retire();
+        let read = watch.lap();
         let mut slots = self.slots.clone();
         let compiled = next.compile(&self.macs, &mut slots);
         let (spec, tables) = compiled.map_err(|found| ReloadError::Findings(file.to_owned(), found))?;
+        let mut warnings = next.warnings.clone();
+        warnings.extend(next.limit_warnings(&tables));
+        let compile = watch.lap();
         let plan = Plan::between(&self.config, &self.spec, &next, &spec);
         let restart = plan.restart();
         if !restart.is_empty() {
             return Err(ReloadError::Restart(file.to_owned(), restart));
         }
-        let mut warnings = next.warnings.clone();
-        warnings.extend(next.limit_warnings(&tables));
+        let compare = watch.lap();
         let generation = self.publisher.current();
         let number = generation.number + 1;
         let mut stats = generation.stats.clone();
@@ -144,7 +189,8 @@ impl Daemon {
         (self.config, self.spec, self.slots) = (next, spec, slots);
         self.trace.tables_changed();
         self.await_acknowledgement(number)?;
-        Ok(Reloaded { number, plan, warnings })
+        let stages = Stages { read, compile, compare, publish: watch.lap() };
+        Ok(Reloaded { number, plan, warnings, stages })
     }
 
     fn await_acknowledgement(&mut self, number: u64) -> Result<(), ReloadError> {
@@ -180,6 +226,17 @@ impl Daemon {
             .filter_map(|at| members.get(at))
             .map(|member| member.core())
             .collect()
+    }
+}
+
+/// When the stage that is under way began.
+struct Watch(Instant);
+
+impl Watch {
+    /// How long the stage took that ends here.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.0, now)
     }
 }
 

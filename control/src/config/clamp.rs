@@ -1,8 +1,8 @@
 //! `[[mss_clamp]]`: limits on what crosses an interface or tunnel.
 
 use super::document::{Findings, Table};
-use super::place::Place;
 use super::names::{Named, Names};
+use super::place::Place;
 use super::tunnel::read_limits;
 use forwarder::table::{ClampOn, ClampSpec};
 

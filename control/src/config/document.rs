@@ -151,7 +151,14 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// A table that begins at `header`. Its keys and values stand where the parser says, counted from `base`.
     pub(super) fn new(entries: &'a DeTable<'a>, name: &'static str, header: usize, base: usize) -> Self {
-        Table { entries, name, header, base, known: Vec::with_capacity(MOST_KEYS), found: Vec::with_capacity(8) }
+        Table {
+            entries,
+            name,
+            header,
+            base,
+            known: Vec::with_capacity(MOST_KEYS),
+            found: Vec::with_capacity(8),
+        }
     }
 
     /// Where the table begins.

@@ -6,7 +6,7 @@ use super::document::Findings;
 use super::profile::PROFILES;
 use super::side::Sides;
 use super::tunnel::named;
-use forwarder::table::{ClampOn, ClampSpec, Mss, Spec, Tables, TunnelId};
+use forwarder::table::{ClampOn, ClampSpec, Mss, Spec, Tables, TunnelId, TunnelSpec};
 
 /// A family with its key, and bytes of its IP and TCP headers without options: what an MSS leaves of an MTU (RFC 6691 §2).
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ struct Crossed<'a> {
     name: String,
     mtu: u16,
     /// MTUs of tunnels that the limit may be meant for; none where it is on a tunnel itself.
-    behind: &'a [(String, u16)],
+    behind: &'a [(&'a TunnelSpec, u16)],
     /// The tunnel by which packets come that a limit on their answers is to keep small.
     inward: Option<(String, u16)>,
 }
@@ -39,11 +39,11 @@ struct Crossed<'a> {
 /// Adds warnings about every MSS limit. `tables` know the tunnels' MTUs.
 pub(super) fn add(spec: &Spec, places: &Places, tables: &Tables, sides: &Sides<'_>, findings: &mut Findings) {
     let mtus: Vec<u16> = tables.summaries().iter().map(|summary| summary.mtu).collect();
-    let tunnels: Vec<(String, u16)> = spec.tunnels.iter().map(named).zip(mtus).collect();
+    let tunnels: Vec<(&TunnelSpec, u16)> = spec.tunnels.iter().zip(mtus).collect();
     let crossed = |on: ClampOn| match on {
         ClampOn::Tunnel(id) => {
-            let (name, mtu) = tunnels.get(id.0 as usize)?.clone();
-            Some(Crossed { name, mtu, behind: &[], inward: None })
+            let (tunnel, mtu) = *tunnels.get(id.0 as usize)?;
+            Some(Crossed { name: named(tunnel), mtu, behind: &[], inward: None })
         }
         ClampOn::Interface(id) => {
             let interface = spec.interfaces.get(usize::from(id.0))?;
@@ -52,7 +52,9 @@ pub(super) fn add(spec: &Spec, places: &Places, tables: &Tables, sides: &Sides<'
         }
     };
     for ((id, tunnel), place) in (0..).map(TunnelId).zip(&spec.tunnels).zip(&places.tunnels) {
-        if let (Mss::Fixed { ipv4, ipv6 }, Some(crossed)) = (tunnel.mss, crossed(ClampOn::Tunnel(id))) {
+        if let Mss::Fixed { ipv4, ipv6 } = tunnel.mss
+            && let Some(crossed) = crossed(ClampOn::Tunnel(id))
+        {
             let at = place.of("mss");
             numbers(&crossed, [(ipv4, at), (ipv6, at)], ipv4, findings);
         }
@@ -60,7 +62,8 @@ pub(super) fn add(spec: &Spec, places: &Places, tables: &Tables, sides: &Sides<'
     for (clamp, place) in spec.clamps.iter().zip(&places.clamps) {
         let Some(mut crossed) = crossed(clamp.on) else { continue };
         if sides.limits_inward(clamp) {
-            crossed.inward = tunnels.iter().max_by_key(|(_, mtu)| *mtu).cloned();
+            crossed.inward =
+                tunnels.iter().max_by_key(|(_, mtu)| *mtu).map(|(tunnel, mtu)| (named(tunnel), *mtu));
         }
         let limits = [(clamp.ipv4, place.of("ipv4")), (clamp.ipv6, place.of("ipv6"))];
         numbers(&crossed, limits, beside(spec, clamp), findings);
@@ -133,7 +136,7 @@ fn is_mtu(crossed: &Crossed<'_>, limit: u16, headers: u16) -> Option<String> {
     if is_mss(crossed, limit, headers) {
         return None;
     }
-    let tunnel = crossed.behind.iter().find(|(_, mtu)| *mtu == limit).map(|(name, _)| name.clone());
+    let tunnel = crossed.behind.iter().find(|(_, mtu)| *mtu == limit).map(|(tunnel, _)| named(tunnel));
     let well_known = || WELL_KNOWN_MTUS.iter().find(|(mtu, _)| *mtu == limit).map(|(_, of)| (*of).to_owned());
     let profile = || PROFILES.iter().find(|(_, profile)| profile.mtu == limit).map(of_profile);
     tunnel.or_else(well_known).or_else(profile)
@@ -159,9 +162,9 @@ fn is_for_ipv4(crossed: &Crossed<'_>, limit: u16, ipv4: Option<u16>) -> Option<S
         return None;
     }
     let is_ipv4s = |mtu: u16| mtu.checked_sub(IPV4.headers) == Some(limit);
-    let here = [(crossed.name.clone(), crossed.mtu)];
-    let mut mtus = here.iter().chain(crossed.behind);
-    let tunnel = mtus.find(|(_, mtu)| is_ipv4s(*mtu)).map(|(name, _)| format!("of {name}"));
+    let behind = || crossed.behind.iter().find(|(_, mtu)| is_ipv4s(*mtu)).map(|(tunnel, _)| named(tunnel));
+    let here = is_ipv4s(crossed.mtu).then(|| crossed.name.clone());
+    let tunnel = here.or_else(behind).map(|name| format!("of {name}"));
     let is_profiles = |profile: &&(&str, super::Profile)| matches!(profile.1.mss, Mss::Fixed { ipv4: Some(ipv4), .. } if ipv4 == limit);
     tunnel.or_else(|| PROFILES.iter().find(is_profiles).map(|profile| format!("of {}", of_profile(profile))))
 }

@@ -1,10 +1,10 @@
 //! `[[neighbor]]`: static neighbours.
 
 use super::document::{Findings, Table};
-use super::place::Place;
-use super::source::Source;
 use super::names::Names;
 use super::network::{check_station, is_on, network_of, on_link};
+use super::place::Place;
+use super::source::Source;
 use forwarder::table::{InterfaceId, NeighborSpec, Spec};
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -44,8 +44,10 @@ impl<'a> Neighbors<'a> {
             let name = interface_spec.map_or("", |interface| &interface.name);
             let is_own =
                 interface_spec.is_some_and(|spec| spec.addresses.iter().any(|net| net.addr() == address));
-            let routed =
-                self.on_link.get(&interface).is_some_and(|nets| nets.iter().any(|net| net.contains(&address)));
+            let routed = self
+                .on_link
+                .get(&interface)
+                .is_some_and(|nets| nets.iter().any(|net| net.contains(&address)));
             if is_own {
                 let message =
                     format!("{address} is the box's own address on \"{name}\" (expected another station's)");
@@ -59,7 +61,9 @@ impl<'a> Neighbors<'a> {
             }
             let network = interface_spec.and_then(|interface| network_of(&interface.addresses, address));
             check_station(network, address, "the neighbor", value.at(), findings);
-            if let Some(line) = self.first.insert((interface, address), value.at()).map(|at| self.source.line(at)) {
+            if let Some(line) =
+                self.first.insert((interface, address), value.at()).map(|at| self.source.line(at))
+            {
                 let message = format!(
                     "the neighbor {address} on \"{name}\" is in line {line} already (expected each once)"
                 );

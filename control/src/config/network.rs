@@ -6,29 +6,32 @@ use ipnet::IpNet;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-/// Items by prefix, found by the longest prefix that holds an address.
+/// Items by prefix, found by the longest prefix that holds an address: two lists, sorted by prefix and then as they came.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
-    by_prefix: HashMap<IpNet, Vec<T>>,
+    prefixes: Vec<IpNet>,
+    items: Vec<T>,
     lens: BTreeSet<(bool, u8)>,
 }
 
-impl<T> Default for Prefixes<T> {
-    fn default() -> Self {
-        Prefixes { by_prefix: HashMap::new(), lens: BTreeSet::new() }
+impl<T> FromIterator<(IpNet, T)> for Prefixes<T> {
+    fn from_iter<I: IntoIterator<Item = (IpNet, T)>>(items: I) -> Self {
+        let mut sorted: Vec<(IpNet, T)> =
+            items.into_iter().map(|(prefix, item)| (prefix.trunc(), item)).collect();
+        sorted.sort_by_key(|(prefix, _)| *prefix);
+        let (prefixes, items): (Vec<IpNet>, Vec<T>) = sorted.into_iter().unzip();
+        let lens = prefixes.iter().map(|prefix| (prefix.addr().is_ipv4(), prefix.prefix_len())).collect();
+        Prefixes { prefixes, items, lens }
     }
 }
 
 impl<T> Prefixes<T> {
-    pub(super) fn add(&mut self, prefix: IpNet, item: T) {
-        let prefix = prefix.trunc();
-        self.lens.insert((prefix.addr().is_ipv4(), prefix.prefix_len()));
-        self.by_prefix.entry(prefix).or_default().push(item);
-    }
-
     /// The items of exactly this prefix.
     pub(super) fn at(&self, prefix: IpNet) -> &[T] {
-        self.by_prefix.get(&prefix.trunc()).map_or(&[], Vec::as_slice)
+        let prefix = prefix.trunc();
+        let start = self.prefixes.partition_point(|other| *other < prefix);
+        let alike = self.prefixes.iter().skip(start).take_while(|other| **other == prefix).count();
+        self.items.get(start..start + alike).unwrap_or_default()
     }
 
     /// The items of the longest prefix that holds `address`.
@@ -45,7 +48,7 @@ impl<T> Prefixes<T> {
         let mut lens = self.lens.iter().rev().filter(|(is_ipv4, _)| *is_ipv4 == address.is_ipv4());
         lens.find_map(|(_, len)| {
             let prefix = IpNet::new(address, *len).ok()?.trunc();
-            Some((prefix, self.by_prefix.get(&prefix)?.as_slice()))
+            Some((prefix, self.at(prefix))).filter(|(_, items)| !items.is_empty())
         })
     }
 }
@@ -59,20 +62,15 @@ pub(super) enum Attached {
 
 /// The networks of the box's own addresses. A tunnel that only receives has none: nothing can be sent there.
 pub(super) fn connected(spec: &Spec) -> Prefixes<Attached> {
-    let mut networks = Prefixes::default();
-    for (index, interface) in (0..).zip(&spec.interfaces) {
-        for net in &interface.addresses {
-            networks.add(*net, Attached::Interface(InterfaceId(index)));
-        }
-    }
-    for (index, tunnel) in (0..).zip(&spec.tunnels) {
-        if let Remote::One(_) = tunnel.remote {
-            for net in &tunnel.addresses {
-                networks.add(*net, Attached::Tunnel(TunnelId(index)));
-            }
-        }
-    }
-    networks
+    let interfaces = (0..).map(InterfaceId).zip(&spec.interfaces);
+    let of_interfaces = interfaces.flat_map(|(id, interface)| {
+        interface.addresses.iter().map(move |net| (*net, Attached::Interface(id)))
+    });
+    let tunnels = (0..).map(TunnelId).zip(&spec.tunnels);
+    let of_tunnels = tunnels
+        .filter(|(_, tunnel)| matches!(tunnel.remote, Remote::One(_)))
+        .flat_map(|(id, tunnel)| tunnel.addresses.iter().map(move |net| (*net, Attached::Tunnel(id))));
+    of_interfaces.chain(of_tunnels).collect()
 }
 
 /// What an address is that no single host of its network has: in words. IPv4 networks of 31 and 32 bits have none such
@@ -169,16 +167,15 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_of_the_family_holds_an_address() {
-        let mut prefixes = Prefixes::default();
-        for (prefix, item) in [("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("10.1.0.9/16", 3), ("::/0", 4)] {
-            prefixes.add(prefix.parse().unwrap(), item);
-        }
+        let rows = [("0.0.0.0/0", 1), ("10.0.0.0/8", 2), ("10.1.0.9/16", 3), ("::/0", 4)];
+        let prefixes: Prefixes<u8> =
+            rows.into_iter().map(|(prefix, item)| (prefix.parse().unwrap(), item)).collect();
         for (address, item) in [("10.1.2.3", 3), ("10.2.2.3", 2), ("192.0.2.1", 1), ("2001:db8::1", 4)] {
             assert_eq!(prefixes.holding(address.parse().unwrap()), [item]);
             assert!(prefixes.at(prefixes.network(address.parse().unwrap()).unwrap()) == [item]);
         }
         assert_eq!(prefixes.at("10.1.0.0/16".parse().unwrap()), [3]);
-        assert_eq!(Prefixes::<u8>::default().network("192.0.2.1".parse().unwrap()), None);
+        assert_eq!(Prefixes::<u8>::from_iter([]).network("192.0.2.1".parse().unwrap()), None);
         assert!(prefixes.at("10.1.0.0/17".parse().unwrap()).is_empty());
     }
 }

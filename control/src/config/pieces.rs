@@ -207,8 +207,7 @@ mod tests {
         assert_eq!(pieces.rest.find("a = 1"), text.find("a = 1"));
         assert_eq!(pieces.rest.find("[system]\nb = 2\n"), text.find("[system]\nb = 2\n"));
         assert!(!pieces.rest.contains("tunnel"));
-        let keys: Vec<_> =
-            pieces.items.iter().map(|item| (item.key, &text[item.start..item.end])).collect();
+        let keys: Vec<_> = pieces.items.iter().map(|item| (item.key, &text[item.start..item.end])).collect();
         assert_eq!(keys, [("tunnel", "[[tunnel]]\nname = \"t\"\n"), ("route", "[[route]]\n")]);
     }
 

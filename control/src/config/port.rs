@@ -1,9 +1,9 @@
 //! `[[port]]` and `[[port.vlan]]`: devices, and the interfaces on them.
 
 use super::document::{Findings, Table};
-use super::source::Source;
 use super::names::{Named, Names};
 use super::network::group_address;
+use super::source::Source;
 use super::value::{Value, quoted};
 use forwarder::table::{InterfaceId, InterfaceSpec, Mac, PortId, Spec};
 use ipnet::IpNet;

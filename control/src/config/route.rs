@@ -1,10 +1,10 @@
 //! `[[route]]`: where destinations go.
 
 use super::document::{Findings, Table};
-use super::place::Place;
 use super::names::Names;
 use super::neighbor::networks;
 use super::network::{Attached, Prefixes, check_station, connected, is_on, network_of};
+use super::place::Place;
 use super::tunnel::named;
 use super::value::Value;
 use forwarder::table::{InterfaceId, Remote, RouteSpec, RouteTarget, Spec};

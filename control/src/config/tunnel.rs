@@ -1,11 +1,11 @@
 //! `[[tunnel]]` with `[tunnel.udp]` and `[tunnel.health]`.
 
 use super::document::{Findings, Table};
-use super::place::Place;
-use super::source::Source;
 use super::names::{Named, Names};
+use super::place::Place;
 use super::port::read_addresses;
 use super::profile::PROFILES;
+use super::source::Source;
 use super::value::{Value, quoted};
 use forwarder::table::{
     Df, Dscp, Ecn, Encap, Mss, Remote, SourcePort, Ttl, TunnelId, TunnelSpec, UdpChecksum, UdpKind, UdpSpec,

@@ -103,7 +103,8 @@ impl<'a> Value<'a> {
 
     /// One of several words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)], findings: &mut Findings) -> Option<T> {
-        let chosen = self.value.get_ref().as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        let chosen =
+            self.value.get_ref().as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
         if chosen.is_none() {
             self.wrong(&words(choices), findings);
         }

@@ -3,14 +3,14 @@
 
 use super::Places;
 use super::document::Findings;
-use super::source::Source;
 use super::effect;
 use super::network::{Attached, Prefixes, check_station, connected};
+use super::source::Source;
 use super::tunnel::named;
 use forwarder::scope::{Scope, holds_unicast, scope};
 use forwarder::table::{Encap, InterfaceId, Remote, RouteTarget, Spec};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// Adds the warnings about names and routes.
@@ -20,10 +20,8 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize,
     sequences(spec, places, workers, findings);
     let own: HashSet<IpAddr> = own_addresses(spec).collect();
     let connected = connected(spec);
-    let mut routes: Prefixes<usize> = Prefixes::default();
-    for (index, route) in spec.routes.iter().enumerate() {
-        routes.add(route.prefix, index);
-    }
+    let routes: Prefixes<usize> =
+        spec.routes.iter().enumerate().map(|(index, route)| (route.prefix, index)).collect();
     hidden_routes(spec, places, &connected, &routes, source, findings);
     unused_routes(spec, places, &own, findings);
     overlapping_senders(spec, places, source, findings);
@@ -222,7 +220,7 @@ fn unused_routes(spec: &Spec, places: &Places, own: &HashSet<IpAddr>, findings: 
 /// Tunnels that are alike but for their senders, where those of one lie within those of another. "any" is meant to take
 /// what is left and overlaps with nothing.
 fn overlapping_senders(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
-    let mut alike: HashMap<_, BTreeMap<IpNet, usize>> = HashMap::new();
+    let mut alike: HashMap<_, (HashMap<IpNet, usize>, BTreeSet<u8>)> = HashMap::new();
     let mut senders: Vec<(_, IpNet, usize)> = Vec::new();
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
         let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
@@ -232,14 +230,16 @@ fn overlapping_senders(spec: &Spec, places: &Places, source: &Source, findings: 
             Remote::Senders(senders) => senders.clone(),
         };
         for prefix in prefixes {
-            alike.entry(identity).or_default().insert(prefix, index);
+            let (others, lens) = alike.entry(identity).or_default();
+            others.insert(prefix, index);
+            lens.insert(prefix.prefix_len());
             senders.push((identity, prefix, index));
         }
     }
     for (identity, sender, index) in senders {
-        let Some(others) = alike.get(&identity) else { continue };
-        let wider = (1..sender.prefix_len()).rev().find_map(|len| {
-            let prefix = IpNet::new(sender.addr(), len).ok()?.trunc();
+        let Some((others, lens)) = alike.get(&identity) else { continue };
+        let wider = lens.range(1..sender.prefix_len().max(1)).rev().find_map(|len| {
+            let prefix = IpNet::new(sender.addr(), *len).ok()?.trunc();
             Some((prefix, *others.get(&prefix)?))
         });
         let (Some((prefix, other)), Some(place)) = (wider, places.tunnels.get(index)) else { continue };

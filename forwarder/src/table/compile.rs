@@ -30,10 +30,11 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
     let numbers: Numbers = locals.keys().copied().zip(0..).collect();
     let endpoints = endpoints(spec, &numbers, &mut errors);
     let reassembling = reassembling(spec, &numbers);
-    let interfaces = interfaces(spec);
+    let clamps = ClampsOn::new(spec);
+    let interfaces = interfaces(spec, &clamps);
     let mut links = Links::new(spec);
     let mut routes = routes(spec, &mut links);
-    let stacks = Stacks { spec, routes: &routes, interfaces: &interfaces };
+    let stacks = Stacks { spec, routes: &routes, interfaces: &interfaces, clamps: &clamps };
     let (tunnels, summaries, images) = stack::tunnels(&stacks, links.images, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -70,14 +71,26 @@ fn speakers(spec: &Spec) -> Speakers {
         speaker
     }
     let interface = |interface: &InterfaceSpec| first(interface.addresses.iter().map(IpNet::addr));
-    let addresses_of = |tunnel: &TunnelSpec| {
-        tunnel.addresses.iter().map(IpNet::addr).chain([tunnel.local]).collect::<Vec<_>>()
-    };
+    fn addresses_of(tunnel: &TunnelSpec) -> impl Iterator<Item = IpAddr> + '_ {
+        tunnel.addresses.iter().map(IpNet::addr).chain([tunnel.local])
+    }
+    // Most tunnels have the same local address and none inside, so they are few.
+    let mut numbers: HashMap<Speaker, u32> = HashMap::new();
+    let mut different = Vec::new();
+    let tunnels = spec.tunnels.iter().map(|tunnel| {
+        let speaker = first(addresses_of(tunnel));
+        *numbers.entry(speaker).or_insert_with(|| {
+            different.push(speaker);
+            different.len() as u32 - 1
+        })
+    });
+    let tunnels = tunnels.collect();
     let of_interfaces =
         spec.interfaces.iter().flat_map(|interface| interface.addresses.iter().map(IpNet::addr));
     Speakers {
         interfaces: spec.interfaces.iter().map(interface).collect(),
-        tunnels: spec.tunnels.iter().map(|tunnel| first(addresses_of(tunnel).into_iter())).collect(),
+        tunnels,
+        different,
         any: first(of_interfaces.chain(spec.tunnels.iter().flat_map(addresses_of))),
     }
 }
@@ -101,27 +114,36 @@ fn ports(spec: &Spec) -> Vec<Port> {
     ports
 }
 
-fn interfaces(spec: &Spec) -> Vec<Interface> {
+fn interfaces(spec: &Spec, clamps: &ClampsOn) -> Vec<Interface> {
     let interface = |(index, interface): (usize, &InterfaceSpec)| {
-        let (clamps_in, clamps_out) = clamps_on(spec, ClampOn::Interface(InterfaceId(index as u16)));
+        let (clamps_in, clamps_out) = clamps.of(ClampOn::Interface(InterfaceId(index as u16)));
         Interface { mtu: usize::from(interface.mtu), clamps_in, clamps_out }
     };
     spec.interfaces.iter().enumerate().map(interface).collect()
 }
 
-/// The clamps on what comes in and on what goes out.
-pub(super) fn clamps_on(spec: &Spec, on: ClampOn) -> (Clamps, Clamps) {
-    let (mut clamps_in, mut clamps_out) = (Clamps::default(), Clamps::default());
-    for clamp in spec.clamps.iter().filter(|clamp| clamp.on == on) {
-        let limits = Limits { ipv4: clamp.ipv4, ipv6: clamp.ipv6 };
-        if clamp.input {
-            clamps_in.add(clamp.prefix, limits);
+/// The clamps on what comes in and on what goes out, by what they are on.
+pub(super) struct ClampsOn(HashMap<ClampOn, (Clamps, Clamps)>);
+
+impl ClampsOn {
+    fn new(spec: &Spec) -> Self {
+        let mut by_place: HashMap<ClampOn, (Clamps, Clamps)> = HashMap::new();
+        for clamp in &spec.clamps {
+            let (clamps_in, clamps_out) = by_place.entry(clamp.on).or_default();
+            let limits = Limits { ipv4: clamp.ipv4, ipv6: clamp.ipv6 };
+            if clamp.input {
+                clamps_in.add(clamp.prefix, limits);
+            }
+            if clamp.output {
+                clamps_out.add(clamp.prefix, limits);
+            }
         }
-        if clamp.output {
-            clamps_out.add(clamp.prefix, limits);
-        }
+        ClampsOn(by_place)
     }
-    (clamps_in, clamps_out)
+
+    pub(super) fn of(&self, on: ClampOn) -> (Clamps, Clamps) {
+        self.0.get(&on).cloned().unwrap_or_default()
+    }
 }
 
 /// The box's addresses with what each takes in; their order numbers them. One address and UDP port has one framing.
@@ -251,78 +273,90 @@ fn senders(tunnel: &TunnelSpec) -> Vec<IpNet> {
 
 /// Routes of both families: connected ones, the operator's, and one to each neighbour on a connected network.
 fn routes(spec: &Spec, links: &mut Links<'_>) -> Routes {
-    let groups = groups(spec);
-    let prefixes: Vec<IpNet> = groups.keys().copied().collect();
+    let candidates = candidates(spec);
     let mut numbers: Vec<(IpNet, u32)> = Vec::new();
     let mut ways: Vec<Choice<Way>> = Vec::new();
     // Many routes have the same next hops.
-    let mut known: HashMap<&[(u64, Next)], u32> = HashMap::new();
-    for (prefix, (_, targets)) in &groups {
-        let number = *known.entry(targets.as_slice()).or_insert_with(|| {
-            ways.push(Choice::new(targets.iter().map(|(weight, next)| (*weight, links.way(*next, None)))));
-            ways.len() as u32 - 1
-        });
+    let mut known: HashMap<Vec<(u64, Next)>, u32> = HashMap::new();
+    let mut by_number: Vec<&[Candidate]> = Vec::new();
+    let mut targets: Vec<(u64, Next)> = Vec::new();
+    for of_prefix in candidates.chunk_by(|a, b| a.prefix == b.prefix) {
+        let Some(best) = of_prefix.chunk_by(|a, b| a.priority == b.priority).next() else { continue };
+        let Some(Candidate { prefix, .. }) = best.first() else { continue };
+        targets.clear();
+        targets.extend(best.iter().map(|candidate| (candidate.weight, candidate.next)));
+        let number = match known.get(targets.as_slice()) {
+            Some(number) => *number,
+            None => {
+                let number = ways.len() as u32;
+                ways.push(Choice::new(
+                    targets.iter().map(|(weight, next)| (*weight, links.way(*next, None))),
+                ));
+                by_number.push(best);
+                known.insert(targets.clone(), number);
+                number
+            }
+        };
         numbers.push((*prefix, number));
     }
     // A destination on a connected network is its own next hop: where the best route to a neighbour leads there directly,
     // it gets a route of its own that has the address filled in.
-    let positions: Vec<(IpNet, u32)> = prefixes.iter().copied().zip(0..).collect();
-    let by_prefix = Routes::new(&positions, Vec::new());
     let mut routes = Routes::new(&numbers, ways);
     let neighbors: BTreeSet<IpAddr> = spec.neighbors.iter().map(|neighbor| neighbor.address).collect();
     for address in neighbors {
-        let Some(Hit::Ways(position)) = by_prefix.hit(address) else { continue };
-        let group = prefixes.get(position as usize).and_then(|prefix| groups.get(prefix));
-        let Some((_, targets)) = group else { continue };
-        let leads_there = |(_, next): &(u64, Next)| match next {
-            Next::OnLink(interface) => links.hops.contains_key(&(*interface, address)),
+        let Some(Hit::Ways(number)) = routes.hit(address) else { continue };
+        let Some(targets) = by_number.get(number as usize) else { continue };
+        let leads_there = |target: &Candidate| match target.next {
+            Next::OnLink(interface) => links.hops.contains_key(&(interface, address)),
             _ => false,
         };
         if targets.iter().any(leads_there) {
             // The same network may be on other interfaces as well, where this neighbour is not.
             let hops = &links.hops;
             let elsewhere = |next: &Next| matches!(next, Next::OnLink(interface) if !hops.contains_key(&(*interface, address)));
-            let targets: Vec<_> = targets.iter().filter(|(_, next)| !elsewhere(next)).copied().collect();
-            let resolved = targets.into_iter().map(|(weight, next)| (weight, links.way(next, Some(address))));
+            let targets: Vec<&Candidate> = targets.iter().filter(|target| !elsewhere(&target.next)).collect();
+            let resolved =
+                targets.into_iter().map(|target| (target.weight, links.way(target.next, Some(address))));
             routes.add_host(address, Choice::new(resolved));
         }
     }
     routes
 }
 
-/// The targets of each prefix: those of its lowest priority number, with their weights.
-fn groups(spec: &Spec) -> BTreeMap<IpNet, (i64, Vec<(u64, Next)>)> {
-    let mut groups: BTreeMap<IpNet, (i64, Vec<(u64, Next)>)> = BTreeMap::new();
-    let mut add = |prefix: IpNet, priority: i64, weight: u64, next: Next| {
-        let group = groups.entry(prefix.trunc()).or_insert((priority, Vec::new()));
-        if priority < group.0 {
-            *group = (priority, Vec::new());
-        }
-        if priority == group.0 {
-            group.1.push((weight, next));
-        }
-    };
-    for (index, interface) in spec.interfaces.iter().enumerate() {
-        for net in &interface.addresses {
-            add(*net, CONNECTED, 1, Next::OnLink(InterfaceId(index as u16)));
-        }
-    }
-    for (index, tunnel) in spec.tunnels.iter().enumerate() {
-        if let Remote::One(_) = tunnel.remote {
-            for net in &tunnel.addresses {
-                add(*net, CONNECTED, 1, Next::Tunnel(TunnelId(index as u32)));
-            }
-        }
-    }
-    for route in &spec.routes {
-        let next = match route.target {
+/// One of the ways that a prefix may take.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    prefix: IpNet,
+    priority: i64,
+    weight: u64,
+    next: Next,
+}
+
+/// The ways of each prefix, those of its lowest priority number first, otherwise in the order of the file.
+fn candidates(spec: &Spec) -> Vec<Candidate> {
+    let connected =
+        |net: &IpNet, next| Candidate { prefix: net.trunc(), priority: CONNECTED, weight: 1, next };
+    let interfaces = (0..).map(InterfaceId).zip(&spec.interfaces);
+    let on_interfaces = interfaces.flat_map(|(id, interface)| {
+        interface.addresses.iter().map(move |net| connected(net, Next::OnLink(id)))
+    });
+    let tunnels = (0..).map(TunnelId).zip(&spec.tunnels);
+    let on_tunnels = tunnels
+        .filter(|(_, tunnel)| matches!(tunnel.remote, Remote::One(_)))
+        .flat_map(|(id, tunnel)| tunnel.addresses.iter().map(move |net| connected(net, Next::Tunnel(id))));
+    let configured = spec.routes.iter().map(|route| Candidate {
+        prefix: route.prefix.trunc(),
+        priority: i64::from(route.priority),
+        weight: u64::from(route.weight),
+        next: match route.target {
             RouteTarget::Gateway { address, interface } => Next::Gateway(interface, address),
             RouteTarget::Interface(interface) => Next::OnLink(interface),
             RouteTarget::Tunnel(tunnel) => Next::Tunnel(tunnel),
-        };
-        add(route.prefix, i64::from(route.priority), u64::from(route.weight), next);
-    }
-    groups
+        },
+    });
+    let mut candidates: Vec<Candidate> = on_interfaces.chain(on_tunnels).chain(configured).collect();
+    candidates.sort_by_key(|candidate| (candidate.prefix, candidate.priority));
+    candidates
 }
 
 /// The ways to neighbours: each is an Ethernet header, of which there is one however many routes have it.

@@ -54,7 +54,8 @@ type Speaker = [Option<IpAddr>; 2];
 #[derive(Clone, Debug)]
 struct Speakers {
     interfaces: Vec<Speaker>,
-    tunnels: Vec<Speaker>,
+    tunnels: Vec<u32>, // in `different`
+    different: Vec<Speaker>,
     any: Speaker,
 }
 
@@ -127,8 +128,12 @@ pub enum Way {
 
 /// Alternatives with shares; most often a single one.
 #[derive(Clone, Debug)]
-pub struct Choice<T> {
-    ways: Vec<(u64, T)>, // with the sum of the shares up to and including this one
+pub struct Choice<T>(Ways<T>);
+
+#[derive(Clone, Debug)]
+enum Ways<T> {
+    One(u32, T),              // with its share
+    Several(Box<[(u64, T)]>), // with the sum of the shares up to and including this one
 }
 
 /// What was derived for a tunnel.
@@ -326,7 +331,10 @@ impl Tables {
     pub fn speaker(&self, ingress: Ingress, version: Version) -> Option<IpAddr> {
         let own = match ingress {
             Ingress::Interface(id) => self.speakers.interfaces.get(usize::from(id.0)),
-            Ingress::Tunnel(id) => self.speakers.tunnels.get(id.0 as usize),
+            Ingress::Tunnel(id) => {
+                let number = self.speakers.tunnels.get(id.0 as usize);
+                number.and_then(|number| self.speakers.different.get(*number as usize))
+            }
         };
         let of_family = |[ipv4, ipv6]: Speaker| if version == Version::V4 { ipv4 } else { ipv6 };
         own.copied().and_then(of_family).or(of_family(self.speakers.any))
@@ -447,7 +455,12 @@ impl<T> Choice<T> {
     /// those of ways within ways may be multiplied.
     fn new(shares: impl IntoIterator<Item = (u64, T)>) -> Self {
         const LARGEST: u64 = 1 << 16;
-        let mut ways: Vec<(u64, T)> = shares.into_iter().collect();
+        let mut shares = shares.into_iter();
+        let (first, second) = (shares.next(), shares.next());
+        let mut ways: Vec<(u64, T)> = match (first, second) {
+            (Some((share, only)), None) => return Choice(Ways::One(share.min(LARGEST) as u32, only)),
+            (first, second) => first.into_iter().chain(second).chain(shares).collect(),
+        };
         let total: u64 = ways.iter().map(|(share, _)| share).sum();
         let mut sum = 0;
         for (share, _) in &mut ways {
@@ -457,38 +470,42 @@ impl<T> Choice<T> {
             sum += *share;
             *share = sum;
         }
-        Choice { ways }
+        Choice(Ways::Several(ways.into()))
     }
 
     /// The alternative where there is only one.
     fn only(&self) -> Option<&T> {
-        match self.ways.as_slice() {
-            [(_, only)] => Some(only),
-            _ => None,
+        match &self.0 {
+            Ways::One(_, only) => Some(only),
+            Ways::Several(_) => None,
         }
     }
 
     /// Every alternative.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.ways.iter().map(|(_, way)| way)
+        self.shares().map(|(_, way)| way)
     }
 
     /// The alternatives with their shares.
     fn shares(&self) -> impl Iterator<Item = (u64, &T)> {
+        let (one, several) = match &self.0 {
+            Ways::One(share, only) => (Some((u64::from(*share), only)), &[][..]),
+            Ways::Several(ways) => (None, &ways[..]),
+        };
         let mut before = 0;
-        self.ways.iter().map(move |(sum, way)| (sum - std::mem::replace(&mut before, *sum), way))
+        let several = several.iter().map(move |(sum, way)| (sum - std::mem::replace(&mut before, *sum), way));
+        one.into_iter().chain(several)
     }
 
     /// The alternative for a flow, whose hash is asked for where there is a choice.
     #[inline]
     pub fn pick(&self, flow: impl FnOnce() -> FlowHash) -> Option<&T> {
-        match self.ways.as_slice() {
-            [(_, only)] => Some(only),
-            [.., (total, _)] => {
-                let choice = flow().choice(*total);
-                self.ways.iter().find(|(sum, _)| choice < *sum).map(|(_, way)| way)
+        match &self.0 {
+            Ways::One(_, only) => Some(only),
+            Ways::Several(ways) => {
+                let choice = flow().choice(ways.last()?.0);
+                ways.iter().find(|(sum, _)| choice < *sum).map(|(_, way)| way)
             }
-            [] => None,
         }
     }
 }

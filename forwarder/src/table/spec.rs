@@ -289,7 +289,7 @@ pub struct ClampSpec {
 }
 
 /// What a clamp is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClampOn {
     /// A port's untagged side or a VLAN.
     Interface(InterfaceId),

@@ -3,13 +3,12 @@
 //! The outer packets of a tunnel take the route to its remote end like any other packet would. Where that leads into
 //! another tunnel, the stack of both is worked out here, once, so that a worker writes it in one piece.
 
-use super::compile::clamps_on;
+use super::compile::ClampsOn;
 use super::*;
 use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap::{self, Unstackable};
 use crate::tunnel::keepalive::Keepalive;
 use crate::tunnel::mss::Limits;
-use std::collections::HashMap;
 
 /// Smallest MTU of an IPv4 link (RFC 791 §3.2).
 const MIN_MTU: usize = 68;
@@ -26,6 +25,7 @@ pub(super) struct Stacks<'a> {
     pub(super) spec: &'a Spec,
     pub(super) routes: &'a Routes,
     pub(super) interfaces: &'a [Interface],
+    pub(super) clamps: &'a ClampsOn,
 }
 
 /// A tunnel's way out.
@@ -37,11 +37,31 @@ struct Built {
     reachable: bool,
 }
 
+/// How far a tunnel is.
+#[derive(Clone)]
+enum Progress {
+    Open,
+    UnderWay,
+    Done(Built),
+}
+
 /// What was worked out so far.
 struct Work<'a> {
-    done: HashMap<TunnelId, Option<Built>>, // `None` while one is under way
+    done: Vec<Progress>, // by tunnel
     images: Vec<Image>,
     errors: &'a mut Vec<SpecError>,
+}
+
+impl Work<'_> {
+    fn set(&mut self, at: usize, progress: Progress) {
+        if let Some(place) = self.done.get_mut(at) {
+            *place = progress;
+        }
+    }
+
+    fn is_under_way(&self, id: TunnelId) -> bool {
+        matches!(self.done.get(id.0 as usize), Some(Progress::UnderWay))
+    }
 }
 
 /// Every tunnel with what was derived for it, in the order of the specification, and all images: `images` are those of the
@@ -51,12 +71,13 @@ pub(super) fn tunnels(
     images: Vec<Image>,
     errors: &mut Vec<SpecError>,
 ) -> (Vec<Tunnel>, Vec<TunnelSummary>, Vec<Image>) {
-    let mut work = Work { done: HashMap::new(), images, errors };
+    let mut work = Work { done: vec![Progress::Open; stacks.spec.tunnels.len()], images, errors };
+    work.images.reserve(stacks.spec.tunnels.len());
     let made = stacks.spec.tunnels.iter().enumerate().map(|(index, spec)| {
         let id = TunnelId(index as u32);
         let built = stacks.build(id, 1, &mut work);
         let own = own_limits(spec.mss, built.mtu);
-        let (mut clamps_in, mut clamps_out) = clamps_on(stacks.spec, ClampOn::Tunnel(id));
+        let (mut clamps_in, mut clamps_out) = stacks.clamps.of(ClampOn::Tunnel(id));
         clamps_in.add(None, own);
         clamps_out.add(None, own);
         let summary = TunnelSummary {
@@ -100,15 +121,14 @@ fn own_limits(mss: Mss, mtu: usize) -> Limits {
 impl Stacks<'_> {
     /// Works out a tunnel, and those that carry it before. `depth` counts the tunnels on the way here.
     fn build(&self, id: TunnelId, depth: usize, work: &mut Work<'_>) -> Built {
-        if let Some(Some(built)) = work.done.get(&id) {
+        let at = id.0 as usize;
+        if let Some(Progress::Done(built)) = work.done.get(at) {
             return built.clone();
         }
-        work.done.insert(id, None);
-        let built = match self.spec.tunnels.get(id.0 as usize) {
-            Some(tunnel) => self.build_new(id, tunnel, depth, work),
-            None => Built::dead(DropReason::NoRoute, 0),
-        };
-        work.done.insert(id, Some(built.clone()));
+        let Some(tunnel) = self.spec.tunnels.get(at) else { return Built::dead(DropReason::NoRoute, 0) };
+        work.set(at, Progress::UnderWay);
+        let built = self.build_new(id, tunnel, depth, work);
+        work.set(at, Progress::Done(built.clone()));
         built
     }
 
@@ -191,7 +211,7 @@ impl Stacks<'_> {
                     all.through(self.interface_mtu(*interface), own, true);
                     dead.push((share, Err(DropReason::NeighborUnknown)));
                 }
-                Way::Tunnel(carrier) if matches!(work.done.get(carrier), Some(None)) => {
+                Way::Tunnel(carrier) if work.is_under_way(*carrier) => {
                     work.errors.push(self.loop_error(id, remote, *carrier));
                     dead.push((share, Err(DropReason::NoRoute)));
                 }
