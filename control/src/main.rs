@@ -44,6 +44,11 @@ use show::Form;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Gives the memory of a replaced configuration back to the system, as `.cargo/config.toml` has it built. Workers allocate
+/// nothing, and DPDK has memory of its own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => run(&config),
