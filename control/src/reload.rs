@@ -182,7 +182,7 @@ impl Daemon {
         let mut stats = generation.stats.clone();
         stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
         // The workers take sets with room for the new tunnels before these come.
-        self.latency.set_tunnels(latency_slots(&spec, slots.count()));
+        self.latency.set_tunnels(latency_slots(&spec));
         self.latency.refresh();
         self.publisher.publish(Generation { number, tables, stats })?;
         slots.run(&spec);
@@ -240,11 +240,12 @@ impl Watch {
     }
 }
 
-/// For each slot whether the tunnel there keeps histograms.
-pub(crate) fn latency_slots(spec: &Spec, count: usize) -> Vec<bool> {
-    let mut kept = vec![false; count];
-    for tunnel in spec.tunnels.iter().filter(|tunnel| tunnel.latency) {
-        if let Some(kept) = kept.get_mut(tunnel.slot as usize) {
+/// For each slot whether the tunnel there keeps histograms, up to the last one that does.
+pub(crate) fn latency_slots(spec: &Spec) -> Vec<bool> {
+    let slots = || spec.tunnels.iter().filter(|tunnel| tunnel.latency).map(|tunnel| tunnel.slot as usize);
+    let mut kept = vec![false; slots().max().map_or(0, |last| last + 1)];
+    for slot in slots() {
+        if let Some(kept) = kept.get_mut(slot) {
             *kept = true;
         }
     }

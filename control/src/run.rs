@@ -143,7 +143,7 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     log(format_args!("tunnels {tunnels}, routes {routes}, static neighbors {neighbors}"));
     let mut stats = vec![TunnelStats::default(); system.worker_cores.len()];
     stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
-    let mut latency = Latency::new(crate::reload::latency_slots(&spec, slots.count()));
+    let mut latency = Latency::new(crate::reload::latency_slots(&spec));
     let mut publisher = Publisher::new(Generation { number: 1, tables, stats });
     let mut crew = Crew::default();
     let mut trace = Live::default();

@@ -411,12 +411,21 @@ impl Routes {
         }
     }
 
-    /// Where there is a single way out, a look-up is to end there: `image` says whether there is for these ways.
+    /// Where there is a single way out, a look-up is to end there: `image` says whether there is for these ways, which are
+    /// not kept then.
     fn shorten(&mut self, image: impl Fn(&Choice<Way>) -> Option<ImageId>) {
-        let hits: Vec<Hit> = (0..)
-            .zip(&self.ways)
-            .map(|(number, ways)| image(ways).map_or(Hit::Ways(number), Hit::Image))
+        let mut kept = Vec::new();
+        let ways = std::mem::take(&mut self.ways).into_iter();
+        let hits: Vec<Hit> = ways
+            .map(|ways| match image(&ways) {
+                Some(image) => Hit::Image(image),
+                None => {
+                    kept.push(ways);
+                    Hit::Ways(kept.len() as u32 - 1)
+                }
+            })
             .collect();
+        self.ways = kept;
         let shorten = |value: u32| match Hit::of(value) {
             Hit::Ways(number) => hits.get(number as usize).map_or(value, |hit| hit.value()),
             _ => value,
