@@ -151,3 +151,56 @@ impl Items<'_> {
         self.document.each(key, name, |table| read(table, count, findings));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const EXAMPLE: &str = include_str!("../../../docs/examples/ingest.toml");
+
+    /// Everything that was read, in words.
+    fn told(read: Read, source: &Source) -> String {
+        let Read { system, control, ports, spec, places, findings } = read;
+        let found = findings.into_diagnostics(source);
+        format!("{system:#?}\n{control:#?}\n{ports:#?}\n{spec:#?}\n{places:#?}\n{found:#?}")
+    }
+
+    /// Whether `text` can be read item by item; then it has to say the same as the whole.
+    fn is_read_in_pieces(text: &str) -> bool {
+        let source = Source::new("f", text.to_owned());
+        let pieces = Pieces::cut(text);
+        let document = pieces.as_ref().and_then(Document::in_pieces);
+        let Some(read) = document.and_then(|document| read_document(&document, &source)) else {
+            return false;
+        };
+        let whole = Document::whole(text);
+        assert!(whole.errors().is_empty(), "{:?} in\n{text}", whole.errors());
+        let whole = read_document(&whole, &source).unwrap();
+        assert_eq!(told(read, &source), told(whole, &source), "in\n{text}");
+        true
+    }
+
+    #[test]
+    fn a_good_file_is_read_item_by_item() {
+        assert!(is_read_in_pieces(EXAMPLE));
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_in_pieces_says_what_the_whole_says(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..3), 0..5),
+        ) {
+            let mut lines: Vec<&str> = EXAMPLE.lines().collect();
+            for (at, other, edit) in edits {
+                let (at, other) = (at.index(lines.len()), other.index(lines.len()));
+                match edit {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(at, lines[other]),
+                    _ => lines.swap(at, other),
+                }
+            }
+            is_read_in_pieces(&(lines.join("\n") + "\n"));
+        }
+    }
+}
