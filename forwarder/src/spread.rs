@@ -1,0 +1,218 @@
+//! Spreading in software: which worker forwards a packet, where the device cannot tell by inner headers.
+//!
+//! A tunnel has one pair of outer addresses, so a device that hashes these gives all of it to one worker. That worker reads
+//! the headers of each packet, changes nothing, and by the hash of the innermost flow gives it to the worker that the flow
+//! belongs to. A flow always goes to the same worker, which sends by a queue of its own, so that its packets stay in order.
+
+use crate::frame::Frame;
+use crate::stats::MAX_LAYERS;
+use crate::table::{Encap, Hit, Tables};
+use crate::tunnel::decap::{Framing, recognise};
+use crate::tunnel::flow::FlowHash;
+use crate::wire::ethernet::{Ethernet, TAGGED_LEN};
+use crate::wire::ip::{Ip, Plain, Version};
+use crate::wire::{ethertype, gre, ipv4, ipv6, part, protocol, tail, udp};
+
+/// Bytes from an IP header on that are read of a plain packet: IPv6, and what stands behind UDP.
+const HEAD: usize = 64;
+
+/// Bytes behind an IP header of either version of which the same is true.
+const UPPER: usize = 24;
+
+/// Shares are whole numbers of this many parts.
+const PARTS: usize = 1024;
+
+/// Workers that a port can be spread over, by the size of a part's entry.
+const MOST_WORKERS: usize = 1 << u8::BITS;
+
+/// What it costs to receive, to look at and to hand over a packet, in tenths of what it costs to forward and send it.
+const RECEIVING: usize = 4;
+const FORWARDING: usize = 10;
+
+/// Which worker forwards which flows of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares([u8; PARTS]);
+
+impl Shares {
+    /// For workers of which each polls so many of the port's receive queues. All are to have the same work, so those that
+    /// receive get fewer flows: a worker that receives all packets for more than two others keeps none.
+    pub fn new(queues: &[usize]) -> Shares {
+        let queues = queues.get(..MOST_WORKERS).unwrap_or(queues);
+        let all: usize = queues.iter().sum();
+        // What is left of each worker's equal part of all the work once it has received its part of the packets.
+        let whole = (FORWARDING + RECEIVING) * all;
+        let weight = |own: &usize| whole.saturating_sub(RECEIVING * queues.len() * own);
+        let total = queues.iter().map(weight).sum::<usize>().max(1);
+        let mut parts = [0; PARTS];
+        let (mut begin, mut sum) = (0, 0);
+        for (worker, own) in queues.iter().enumerate() {
+            sum += weight(own);
+            let end = sum * PARTS / total;
+            parts.get_mut(begin..end).unwrap_or_default().fill(worker as u8);
+            begin = end;
+        }
+        Shares(parts)
+    }
+
+    /// The worker of a flow, by its position in `worker_cores`.
+    #[inline]
+    pub fn worker(&self, flow: FlowHash) -> usize {
+        let part = flow.part(PARTS as u64) as usize;
+        self.0.get(part).copied().unwrap_or_default().into()
+    }
+}
+
+/// The hash of the flow that a frame belongs to: of the packet inside all tunnel headers that are for this box. Fragments
+/// go by their addresses alone, so that all of a packet meet at one worker, whichever they are. `None` for what is no IP
+/// packet, and so of no flow.
+#[inline]
+pub fn flow(tables: &Tables, frame: &Frame<'_>) -> Option<FlowHash> {
+    let header: &[u8; TAGGED_LEN] = frame.bytes().first_chunk()?;
+    let (ethertype, at) = match u16::from_be_bytes([header[12], header[13]]) {
+        ethertype::VLAN => (u16::from_be_bytes([header[16], header[17]]), TAGGED_LEN),
+        other => (other, Ethernet::LEN),
+    };
+    let version = match ethertype {
+        ethertype::IPV4 => Version::V4,
+        ethertype::IPV6 => Version::V6,
+        _ => return None,
+    };
+    plain(tables, frame, at, version).or_else(|| any(tables, tail(frame.bytes(), at), version))
+}
+
+/// The same for a packet whose headers all are plain, which nearly all are. `None` where one is not.
+#[inline(always)]
+fn plain(tables: &Tables, frame: &Frame<'_>, mut at: usize, mut version: Version) -> Option<FlowHash> {
+    let mut end = frame.len();
+    for _ in 0..=MAX_LAYERS {
+        let head: &[u8; HEAD] = frame.window(at)?;
+        let room = end.checked_sub(at)?;
+        let (ip, upper) = match version {
+            Version::V4 => (ipv4::plain(head.first_chunk()?, room)?, part(head, Version::V4.header_len())?),
+            Version::V6 => (ipv6::plain(head.first_chunk()?, room)?, part(head, Version::V6.header_len())?),
+        };
+        end = at + ip.total_len;
+        let inner = at + ip.header_len();
+        let found = match ip.protocol {
+            protocol::GRE | protocol::IPV4 | protocol::IPV6 | protocol::UDP => {
+                shell(tables, head, upper, ip, inner, end)?
+            }
+            _ => None,
+        };
+        match found {
+            Some(inside) => (at, version) = inside,
+            None => return Some(hash(head, upper, ip)),
+        }
+    }
+    None
+}
+
+/// Where the packet inside the tunnel headers that `upper` begins with is, and of which version; `Some(None)` for one that
+/// is for no tunnel of this box.
+#[inline(always)]
+fn shell(
+    tables: &Tables,
+    head: &[u8; HEAD],
+    upper: &[u8; UPPER],
+    ip: Plain,
+    at: usize,
+    end: usize,
+) -> Option<Option<(usize, Version)>> {
+    let hit = match ip.version {
+        Version::V4 => tables.hit(&ipv4::destination(head.first_chunk()?)),
+        Version::V6 => tables.hit(&ipv6::destination(head.first_chunk()?)),
+    };
+    let Some(Hit::Local(number)) = hit else { return Some(None) };
+    let local = tables.local_at(number)?;
+    let of_gre = |at: usize, header: &[u8]| {
+        let header = gre::plain(header.first_chunk()?)?;
+        Some(Some((at + header.len, header.version)))
+    };
+    match ip.protocol {
+        protocol::GRE if local.gre => of_gre(at, upper),
+        protocol::IPV4 if local.ip => Some(Some((at, Version::V4))),
+        protocol::IPV6 if local.ip => Some(Some((at, Version::V6))),
+        protocol::UDP => {
+            let header = udp::Udp::new(upper).ok()?;
+            let Some(framing) = local.framing(header.destination_port()) else { return Some(None) };
+            let behind = tail(upper, udp::Udp::LEN);
+            let inner = at + udp::Udp::LEN;
+            if at + header.length() != end {
+                return None;
+            }
+            match framing {
+                Framing::Fou(Encap::Ip) => Some(Some((inner, Version::of_packet(behind).ok()?))),
+                Framing::Fou(Encap::Gre) | Framing::GreInUdp => of_gre(inner, behind),
+                Framing::Gue { .. } => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The hash of a plain packet, as [`FlowHash::of`] has it.
+#[inline(always)]
+fn hash(head: &[u8; HEAD], upper: &[u8; UPPER], ip: Plain) -> FlowHash {
+    let has_ports =
+        matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
+    let ports = upper.first_chunk().copied().filter(|_| has_ports).unwrap_or_default();
+    match ip.version {
+        Version::V4 => FlowHash::new(part::<8>(head, ipv4::SOURCE).unwrap_or(&[0; 8]), ip.protocol, ports),
+        Version::V6 => FlowHash::new(part::<32>(head, ipv6::SOURCE).unwrap_or(&[0; 32]), ip.protocol, ports),
+    }
+}
+
+/// The same for any packet, with `packet` from its IP header on.
+#[cold]
+fn any(tables: &Tables, packet: &[u8], version: Version) -> Option<FlowHash> {
+    let mut packet = packet;
+    let mut ip = Ip::new(packet, version).ok()?;
+    for _ in 0..MAX_LAYERS {
+        let Some(local) = tables.local(ip.destination()) else { break };
+        // What is refused is refused by whichever worker has it; here it only has to go one way.
+        let Ok(Some(capsule)) = recognise(local, ip, packet) else { break };
+        let Some(inner) = packet.get(capsule.inner..capsule.end) else { break };
+        let Ok(inner_ip) = Ip::new(inner, capsule.version) else { break };
+        (packet, ip) = (inner, inner_ip);
+    }
+    packet = packet.get(..ip.total_len()).unwrap_or(packet);
+    Some(match ip.upper_layer(packet) {
+        Ok(upper) if !upper.is_fragment => FlowHash::of(ip, packet),
+        // Fragments of one packet may announce different protocols, where extension headers follow that of the fragment.
+        _ => FlowHash::new(ip.addresses(), 0, [0; 4]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(queues: &[usize]) -> Vec<usize> {
+        let shares = Shares::new(queues);
+        (0..queues.len())
+            .map(|worker| shares.0.iter().filter(|part| usize::from(**part) == worker).count())
+            .collect()
+    }
+
+    #[test]
+    fn who_receives_for_others_forwards_less() {
+        assert_eq!(counts(&[1, 0]), [307, 717]);
+        assert_eq!(counts(&[1, 0, 0]).first(), Some(&68));
+        // From four on there is enough to do with receiving.
+        assert_eq!(counts(&[1, 0, 0, 0, 0]), [0, 256, 256, 256, 256]);
+    }
+
+    #[test]
+    fn equal_queues_make_equal_shares() {
+        assert_eq!(counts(&[1; 4]), [256; 4]);
+        assert_eq!(counts(&[3; 8]), [128; 8]);
+        assert_eq!(counts(&[2]), [1024]);
+    }
+
+    #[test]
+    fn no_queues_and_too_many_workers_leave_nobody_out_of_range() {
+        assert_eq!(counts(&[]), [0; 0]);
+        let shares = Shares::new(&[1; 1000]);
+        assert!((0..10_000u64).all(|flow| shares.worker(FlowHash(flow << 40)) < MOST_WORKERS));
+    }
+}
