@@ -1,20 +1,22 @@
 //! The workers as the control thread sees them: started together, watched, stopped together.
 
-use crate::report::load::Load;
-use forwarder::dpdk::{Eal, Port};
+use crate::report::load::{self, Load};
+use forwarder::dpdk::{Eal, Handoff, Port, RingGauge};
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
 use forwarder::table::Generation;
 use forwarder::tap::Tap;
 use forwarder::worker::{Idle, Worker, WorkerError, WorkerSetup};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// All workers. Dropped, it stops them and waits for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Crew {
     members: Vec<Member>,
-    stop: Arc<AtomicBool>, // set by the control thread, read by the workers
+    handoffs: VecDeque<Handoff>, // of the workers that are not started yet
+    stop: Arc<AtomicBool>,       // set by the control thread, read by the workers
 }
 
 /// One worker.
@@ -25,6 +27,8 @@ pub(crate) struct Member {
     core: usize,
     counters: Arc<WorkerCounters>,
     load: Arc<WorkerLoad>,
+    /// Of the rings from other workers.
+    rings: Vec<RingGauge>,
     /// At the end of the last interval.
     seen: Load,
     /// Over the last interval.
@@ -45,6 +49,12 @@ pub(crate) enum CrewError {
         /// The worker's core.
         core: usize,
     },
+    /// More workers than rings were made for.
+    #[error("no rings were made for the worker on core {core}")]
+    TooMany {
+        /// Its core.
+        core: usize,
+    },
     /// A worker's thread is over, and nobody asked for it.
     #[error("worker on core {core} ended by itself")]
     Ended {
@@ -54,6 +64,12 @@ pub(crate) enum CrewError {
 }
 
 impl Crew {
+    /// Nobody yet, and the rings between so many workers of these ports.
+    pub(crate) fn new(eal: &Eal, ports: &[Port], workers: usize) -> Self {
+        let handoffs = Handoff::between(eal, workers, ports).into();
+        Crew { members: Vec::new(), handoffs, stop: Arc::default() }
+    }
+
     /// Adds the worker that comes next in `worker_cores` and returns once it polls.
     pub(crate) fn start(
         &mut self,
@@ -70,6 +86,8 @@ impl Crew {
             let id = port.id();
             queues.push(port.take_queues(index).ok_or(CrewError::NoQueues { port: id.0, core })?);
         }
+        let handoff = self.handoffs.pop_front().ok_or(CrewError::TooMany { core })?;
+        let rings = handoff.gauges();
         let (counters, load) = (Arc::new(WorkerCounters::default()), Arc::new(WorkerLoad::default()));
         let worker = Worker::spawn(WorkerSetup {
             index,
@@ -77,6 +95,7 @@ impl Crew {
             core,
             eal: eal.clone(),
             queues,
+            handoff,
             subscriber: publisher.subscribe(),
             counters: counters.clone(),
             load: load.clone(),
@@ -86,7 +105,7 @@ impl Crew {
             stop: self.stop.clone(),
         })?;
         let (seen, last) = (Load::default(), Load::default());
-        self.members.push(Member { worker: Some(worker), core, counters, load, seen, last });
+        self.members.push(Member { worker: Some(worker), core, counters, load, rings, seen, last });
         Ok(())
     }
 
@@ -98,6 +117,12 @@ impl Crew {
     /// The workers, in the order of `worker_cores`.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// `show workers`, in the order of `worker_cores`; `spreading` is what spreads each port's packets over them.
+    pub(crate) fn json(&self, spreading: &serde_json::Value) -> serde_json::Value {
+        let cores: Vec<usize> = self.members.iter().map(|member| member.core).collect();
+        self.members.iter().map(|member| member.json(spreading, &cores)).collect()
     }
 
     /// Every worker's packet counters.
@@ -128,6 +153,8 @@ impl Crew {
     /// Stops the workers and waits until each has sent what it had in hand; the first error of one that failed.
     pub(crate) fn stop(&mut self) -> Result<(), CrewError> {
         self.stop.store(true, Ordering::Release);
+        // The others wait for what could come from workers that never began.
+        self.handoffs.clear();
         let mut result = Ok(());
         for member in &mut self.members {
             if let Some(Err(error)) = member.worker.take().map(Worker::join) {
@@ -151,8 +178,13 @@ impl Member {
         self.core
     }
 
-    /// Its entry of `show workers`.
-    pub(crate) fn json(&self) -> serde_json::Value {
-        crate::report::load::json(self.core, &self.load, self.last, &self.counters)
+    /// Its entry of `show workers`; `spreading` is what spreads each port's packets, `cores` all workers'.
+    fn json(&self, spreading: &serde_json::Value, cores: &[usize]) -> serde_json::Value {
+        let mut entry = load::json(self.core, &self.load, self.last, &self.counters);
+        if let Some(object) = entry.as_object_mut() {
+            object.insert("spreading".into(), spreading.clone());
+            object.insert("rings".into(), self.rings.iter().map(|ring| load::ring(ring, cores)).collect());
+        }
+        entry
     }
 }

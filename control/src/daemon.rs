@@ -1,7 +1,7 @@
 //! What the control thread holds while the workers forward, and its answers to the commands.
 
 use crate::config::{Config, Slots};
-use crate::crew::{Crew, CrewError, Member};
+use crate::crew::{Crew, CrewError};
 use crate::protocol::{Request, Topic, failure, success};
 use crate::report::counters;
 use crate::report::inventory;
@@ -84,7 +84,7 @@ impl Daemon {
             Topic::Tunnels => counters::tunnels(&self.spec, tables, stats),
             Topic::Routes => inventory::routes(&self.spec),
             Topic::Neighbors => inventory::neighbors(&self.spec),
-            Topic::Workers => self.crew.members().iter().map(Member::json).collect(),
+            Topic::Workers => self.crew.json(&inventory::spreading(&self.config, &self.ports)),
             Topic::Drops => counters::summary(self.crew.counters(), &self.spec, tables, stats),
             Topic::Latency => {
                 self.latency.refresh();

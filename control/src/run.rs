@@ -127,12 +127,14 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     let macs: Vec<Mac> = ports.iter().map(Port::mac).collect();
     for (port, options) in ports.iter().zip(&options) {
         log(format_args!(
-            "port {}: {}, MAC {}, MTU {}, receive queues {}",
+            "port {}: {}, MAC {}, MTU {}, receive queues {}, spreading {} ({})",
             options.name,
             port.description(),
             mac(port.mac()),
             options.mtu,
             port.rx_queues(),
+            port.spreading().by,
+            port.spreading().why,
         ));
     }
     let mut slots = Slots::default();
@@ -145,7 +147,7 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
     let mut latency = Latency::new(crate::reload::latency_slots(&spec));
     let mut publisher = Publisher::new(Generation { number: 1, tables, stats });
-    let mut crew = Crew::default();
+    let mut crew = Crew::new(&eal, &ports, system.worker_cores.len());
     let mut trace = Live::default();
     for core in &system.worker_cores {
         let (recorder, collector) = latency_exchange(latency.empty_set());

@@ -748,6 +748,79 @@ fn receive_queues_and_their_spreading_are_those_configured() {
 }
 
 #[test]
+fn workers_share_one_receive_queue_and_say_why() {
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    if last == 0 {
+        println!("skipped: two workers need two cores");
+        return;
+    }
+    let packets: Vec<_> = (0..64u8)
+        .map(|flow| {
+            let mut frame = udp_frame(1, [192, 0, 2, flow], [10, 7, 0, 1], 1);
+            frame[..6].copy_from_slice(&PCAP_MAC);
+            (0, frame)
+        })
+        .collect();
+    let start = |rss: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "in.pcap", pcap(Style::USUAL, 1, &packets));
+        // Of two receive queues one is used, so that there are two transmit queues.
+        let device = "net_pcap0,rx_pcap=in.pcap,rx_pcap=in.pcap,infinite_rx=1\"\nrx_queues = 1";
+        let quiet = QUIET.replace("net_ring0\"", &format!("{device}\nrss = \"{rss}\""));
+        let quiet = quiet.replace("net_ring1\"", "net_null1,no-rx=1\"\nrss = \"off\"");
+        let body = quiet + &tunnel("acme", "198.51.100.7", "10.7.0.0/16");
+        let one = format!("worker_cores = [{last}]");
+        let text = config(folder.path(), &body).replace(&one, &format!("worker_cores = [{last}, 0]"));
+        write(folder.path(), "culvert.toml", text);
+        let mut daemon = Daemon::spawn(folder);
+        let ready = daemon.notice("READY=1").is_some();
+        (daemon, ready)
+    };
+    drop(match Daemon::start(QUIET) {
+        Some(daemon) => daemon,
+        None => return,
+    });
+
+    let (mut daemon, ready) = start("auto");
+    assert!(ready, "{}", daemon.log());
+    let workers = until("packets that are handed over and sent", || {
+        let workers = daemon.show("workers");
+        let worked = |worker: &Value| worker["cycles_per_packet"].is_number();
+        let count = |worker: usize, name: &str| workers[worker][name].as_u64().unwrap();
+        let moved = count(0, "handed") > 10_000 && count(1, "taken") > 10_000;
+        (moved && worked(&workers[0]) && worked(&workers[1])).then_some(workers)
+    });
+    let by = json!({"by": "software", "why": "1 receive queue for 2 workers"});
+    for worker in workers.as_array().unwrap() {
+        assert_eq!(worker["spreading"]["lan"], by);
+        assert_eq!(worker["spreading"]["wan"]["by"], "off");
+    }
+    assert_eq!((&workers[0]["taken"], &workers[1]["handed"]), (&json!(0), &json!(0)));
+    assert_eq!(workers[0]["rings"], json!([]));
+    let ring = &workers[1]["rings"][0];
+    assert_eq!((&ring["from"], &ring["capacity"]), (&json!(last), &json!(64)), "{workers:#}");
+    assert!(ring["waiting"].as_u64().unwrap() <= 64);
+    let text = daemon.ask(&["show", "workers"]).stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("Port lan: spreading software, 1 receive queue for 2 workers.\n"), "{text}");
+    assert_eq!(daemon.show("ports")[0]["spreading"], "software");
+    daemon.signal("TERM");
+    assert!(daemon.ended().success());
+    // All that was handed over was counted by the time it ended.
+    daemon.logged("\"unaccounted\":0");
+    drop(daemon);
+
+    let (daemon, ready) = start("off");
+    assert!(ready, "{}", daemon.log());
+    let packets = until("packets", || {
+        let workers = daemon.show("workers");
+        (workers[0]["packets"].as_u64() > Some(10_000)).then_some(workers)
+    });
+    assert_eq!(packets[0]["spreading"]["lan"], json!({"by": "off", "why": "the configuration says off"}));
+    assert_eq!((&packets[0]["handed"], &packets[1]["taken"]), (&json!(0), &json!(0)));
+}
+
+#[test]
 fn ordinary_pages_hold_the_buffers_of_many_queues() {
     // No buffer crosses the end of a page, so each takes one: 200 MiB, and 130 if bytes alone were counted.
     let port = |number: u8| {
@@ -871,7 +944,7 @@ fn every_figure_of_a_report_has_its_name_and_type() {
         "ports",
         &daemon.show("ports"),
         &json!([{"name": "text", "device": "text", "description": "text", "mac": "text", "mtu": "integer",
-                 "rx_queues": "integer", "link": "text", "mbps": "integer", "full_duplex": "boolean",
+                 "rx_queues": "integer", "spreading": "text", "link": "text", "mbps": "integer", "full_duplex": "boolean",
                  "rx_packets": "integer", "rx_bytes": "integer", "rx_missed": "integer", "rx_errors": "integer",
                  "rx_no_buffer": "integer", "tx_packets": "integer", "tx_bytes": "integer", "tx_errors": "integer"}]),
     );
@@ -909,9 +982,12 @@ fn a_worker_says_how_busy_it_is() {
     let figures = json!({"packets": "integer", "cycles_per_packet": "null", "busy_percent": "float",
                          "packets_per_burst": "null"});
     let mut expected = figures.clone();
-    for name in ["core", "generation", "drops"] {
+    for name in ["core", "generation", "drops", "handed", "taken", "ring_full"] {
         expected[name] = "integer".into();
     }
+    let spreading = json!({"by": "text", "why": "text"});
+    expected["spreading"] = json!({"lan": spreading, "wan": spreading});
+    expected["rings"] = json!([]);
     expected["interval"] = figures;
     assert_shape("an idle worker", &idle, &expected);
     assert_eq!(
@@ -971,7 +1047,7 @@ fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
     let output = daemon.ask(&["trace", "--interface", "wan", "--reason", "no_route", "--within", "0.3"]);
     assert!(output.status.success() && stderr(&output).contains("no such packet within 0.3 s"), "{output:?}");
     // What no worker's tap sees is not waited for.
-    for reason in ["tx_full", "multi_segment", "reassembly_timeout"] {
+    for reason in ["tx_full", "handoff_full", "multi_segment", "reassembly_timeout"] {
         let output = daemon.ask(&["trace", "--reason", reason]);
         assert!(stderr(&output).contains("no trace shows packets dropped as"), "{output:?}");
         assert_eq!(output.status.code(), Some(1));

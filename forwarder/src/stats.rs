@@ -99,7 +99,7 @@ impl TunnelDrops {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
-    /// Packets taken from devices.
+    /// Packets taken from devices, or from other workers that did.
     pub received: Counter,
     /// Packets made here: answers, errors, fragments beyond the first.
     pub originated: Counter,
@@ -119,12 +119,16 @@ pub struct WorkerCounters {
 pub struct WorkerLoad {
     /// The generation that it runs on; 0 until it polls.
     pub generation: Counter,
-    /// Packets taken from devices.
+    /// Packets taken from devices and from other workers, without those handed over to others.
     pub packets: Counter,
-    /// Polls that found packets, each of one receive queue.
+    /// Polls that found packets, each of one receive queue or ring.
     pub bursts: Counter,
-    /// Polls of one receive queue, empty ones included.
+    /// Polls of one receive queue or ring, empty ones included.
     pub polls: Counter,
+    /// Packets handed over to other workers, which count them as received.
+    pub handed: Counter,
+    /// Packets taken over from other workers.
+    pub taken: Counter,
     /// TSC cycles of polls that found packets, from before the receive call to after the transmit calls.
     pub busy_cycles: Counter,
     /// TSC cycles since it began, sleep included.

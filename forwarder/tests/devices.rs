@@ -8,8 +8,10 @@ mod common;
 
 use common::*;
 use forwarder::dpdk::{
-    Burst, DpdkError, Eal, EalOptions, Extents, Flushed, Port, PortOptions, Queues, Rss, RxQueues,
+    Burst, DpdkError, Eal, EalOptions, Extents, Flushed, HandedOver, Handoff, Port, PortOptions, Queues, Rss,
+    RxQueues, Spread,
 };
+use forwarder::forward::BURST;
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencySet, TunnelStats, WorkerCounters, WorkerLoad, latency_exchange};
 use forwarder::table::{Encap, Generation, InterfaceId, PortId, RouteTarget, Spec, Tables, TunnelId};
@@ -45,6 +47,9 @@ fn devices_bursts_and_workers() {
     fragments_leave_before_the_next_packet(&eal, first, folder.path());
     fragments_become_whole_or_are_given_up(&eal, first, folder.path());
     two_workers_share_a_port(&eal, [first, last]);
+    one_tunnel_is_spread_over_two_workers(&eal, [first, last], folder.path());
+    a_full_ring_drops_by_name_and_loses_nothing(&eal, [first, last], folder.path());
+    single_packets_fill_a_ring_no_sooner_than_bursts_do(&eal);
     assert_eq!(eal.buffers_in_use(), 0);
 }
 
@@ -142,11 +147,11 @@ fn a_full_device_refuses_and_nothing_is_lost(eal: &Eal) {
         assert!(total.taken < 100_000);
         let mut tags = 0..;
         while queues.tx.originate(&[0; 64], tags.next().unwrap()) {}
-        assert_eq!(queues.tx.len(), forwarder::forward::BURST);
+        assert_eq!(queues.tx.len(), BURST);
         let flushed = queues.tx.flush(|tag| refused.push(tag));
         total = Flushed { taken: total.taken + flushed.taken, refused: total.refused + flushed.refused };
     }
-    let last = forwarder::forward::BURST as u64 - total.refused..forwarder::forward::BURST as u64;
+    let last = BURST as u64 - total.refused..BURST as u64;
     assert_eq!(refused.iter().map(|tag| u64::from(*tag)).collect::<Vec<_>>(), last.collect::<Vec<_>>());
     assert_eq!(eal.buffers_in_use() as u64, before as u64 + total.taken);
     let mut burst = Burst::new(eal);
@@ -392,12 +397,190 @@ fn two_workers_share_a_port(eal: &Eal, cores: [usize; 2]) {
     assert_eq!(eal.buffers_in_use(), before);
 }
 
+/// Packets of the one tunnel below, and the flows that they belong to.
+const TUNNELLED: u16 = 4_000;
+const FLOWS: u16 = 50;
+
+/// Two ports with a transmit queue for each of two workers; GRE of many inner flows waits in the one receive queue of the
+/// second. Returns where the first sends to, by worker.
+fn one_fat_tunnel(
+    eal: &Eal,
+    name: &str,
+    devices: [u8; 2],
+    folder: &Path,
+) -> (Vec<Port>, [std::path::PathBuf; 2]) {
+    let file = |end: &str| folder.join(format!("{name}-{end}"));
+    let packets: Vec<Vec<u8>> = (0..TUNNELLED)
+        .map(|number| {
+            let [high, low] = (number % FLOWS).to_be_bytes();
+            let inner = udp(
+                format!("10.7.{high}.{low}").parse().unwrap(),
+                address("10.0.0.2"),
+                (1000, 2000),
+                0,
+                64,
+                &number.to_be_bytes(),
+            );
+            let gre = [&[0, 0, 8, 0], &inner[..]].concat();
+            ethernet(WAN_MAC, &ip(address("198.51.100.7"), address("203.0.113.1"), 47, 0, 64, &gre))
+        })
+        .collect();
+    write_pcap(&file("lan-in"), &[]);
+    write_pcap(&file("wan-in"), &packets);
+    let outputs = ["lan-0", "lan-1"].map(file);
+    let options = |end: &str, device: u8, mac, outputs: [&Path; 2]| {
+        let [first, second] = outputs.map(Path::display);
+        let input = file(&format!("{end}-in"));
+        let device = format!("net_pcap{device},rx_pcap={},tx_pcap={first},tx_pcap={second}", input.display());
+        PortOptions { mac: Some(mac), ..port(end, &device) }
+    };
+    let [first, second] = &outputs;
+    let lan = options("lan", devices[0], LAN_MAC, [first, second]);
+    let wan = options("wan", devices[1], WAN_MAC, [&file("wan-0"), &file("wan-1")]);
+    let ports = Port::open_all(eal, 2, &[lan, wan]).unwrap();
+    assert_eq!((ports[1].rx_queues(), ports[1].spreading().by), (1, Spread::Software));
+    assert_eq!(ports[1].spreading().why, "1 receive queue for 2 workers");
+    (ports, outputs)
+}
+
+/// The numbers of the packets that each worker sent: every flow by one of them, and in order.
+fn sent_in_order(outputs: &[std::path::PathBuf; 2]) -> [Vec<u16>; 2] {
+    let numbers = outputs.each_ref().map(|output| {
+        let number = |frame: Vec<u8>| u16::from_be_bytes([frame[14 + 28], frame[14 + 29]]);
+        read_pcap(output).into_iter().map(number).collect::<Vec<u16>>()
+    });
+    for flow in 0..FLOWS {
+        let of_flow = |numbers: &Vec<u16>| {
+            let numbers: Vec<u16> = numbers.iter().copied().filter(|number| number % FLOWS == flow).collect();
+            assert!(numbers.is_sorted(), "flow {flow}: {numbers:?}");
+            numbers.len()
+        };
+        let counts = numbers.each_ref().map(of_flow);
+        assert!(counts.contains(&0), "flow {flow} went by both workers: {counts:?}");
+    }
+    numbers
+}
+
+fn one_tunnel_is_spread_over_two_workers(eal: &Eal, cores: [usize; 2], folder: &Path) {
+    let before = eal.buffers_in_use();
+    let (mut ports, outputs) = one_fat_tunnel(eal, "spread", [10, 11], folder);
+    let mut bench = Bench::new(&gre_gateway(), 2);
+    // The one that receives begins when the other takes what it hands over.
+    let second = bench.spawn(eal, 1, cores[1], &mut ports, Idle::Sleep);
+    wait_until("the second worker polls", || second.is_ready());
+    let first = bench.spawn(eal, 0, cores[0], &mut ports, Idle::Sleep);
+    let counters = bench.counters.clone();
+    let received = |worker: usize| counters[worker].received.read();
+    wait_until("all packets are received", || received(0) + received(1) == u64::from(TUNNELLED));
+    bench.stop.store(true, Ordering::SeqCst);
+    let mut stopped = [first, second].map(|worker| worker.join().unwrap());
+    counters.iter().for_each(|counters| assert_law(counters));
+    let full = counters[0].dropped.of(DropReason::HandoffFull).read();
+    let [handed, taken] = [bench.loads[0].handed.read(), bench.loads[1].taken.read()];
+    assert_eq!((handed, taken), (received(1), received(1)));
+    assert_eq!((bench.loads[0].packets.read(), bench.loads[1].packets.read()), (received(0), received(1)));
+    // A flow is worth 80 packets, and there are 50.
+    assert!(received(0) - full > 400 && received(1) > 400, "{} and {}", received(0), received(1));
+    assert_eq!(stopped[1].latency.set().worker.len(), counters[1].transmitted.read());
+    drop((stopped, ports));
+    let sent = sent_in_order(&outputs);
+    for (sent, counters) in sent.iter().zip(&counters) {
+        assert_eq!(sent.len() as u64, counters.transmitted.read());
+    }
+    assert_eq!((sent[0].len() + sent[1].len()) as u64 + full, u64::from(TUNNELLED));
+    assert_eq!(eal.buffers_in_use(), before);
+}
+
+/// A worker that says it takes packets and does not: it never runs, or only when it is to end.
+fn a_full_ring_drops_by_name_and_loses_nothing(eal: &Eal, cores: [usize; 2], folder: &Path) {
+    for (name, devices, runs) in [("full", [12, 13], true), ("left", [14, 15], false)] {
+        let before = eal.buffers_in_use();
+        let (mut ports, outputs) = one_fat_tunnel(eal, name, devices, folder);
+        let mut bench = Bench::new(&gre_gateway(), 2);
+        bench.connect(eal, &ports);
+        let other = bench.handoffs[1].as_ref().unwrap();
+        other.open();
+        let gauge = other.gauges().pop().unwrap();
+        assert_eq!((gauge.from(), gauge.waiting()), (0, 0));
+        let first = bench.spawn(eal, 0, cores[0], &mut ports, Idle::Poll);
+        let (counters, loads) = (bench.counters.clone(), bench.loads.clone());
+        let seen = || counters[0].received.read() + loads[0].handed.read();
+        let full = || counters[0].dropped.of(DropReason::HandoffFull).read();
+        // As many as make a burst wait for room.
+        wait_until("all packets are received", || seen() == u64::from(TUNNELLED) - BURST as u64);
+        assert!(full() > 0, "{} handed over", loads[0].handed.read());
+        assert_eq!((gauge.waiting(), gauge.capacity()), (64, 64));
+        bench.stop.store(true, Ordering::SeqCst);
+        let second = runs.then(|| bench.spawn(eal, 1, cores[1], &mut ports, Idle::Poll));
+        // Nobody takes what is left.
+        bench.handoffs.clear();
+        let first = first.join().unwrap();
+        let second = second.map(|worker| worker.join().unwrap());
+        counters.iter().for_each(|counters| assert_law(counters));
+        let (full, handed) = (full(), loads[0].handed.read());
+        let taken = if runs { handed } else { 0 };
+        assert_eq!((counters[1].received.read(), counters[1].transmitted.read()), (taken, taken));
+        drop((first, second, bench, ports, gauge));
+        let [kept, taken_over] = sent_in_order(&outputs);
+        assert_eq!(kept.len() as u64, counters[0].transmitted.read());
+        assert_eq!(taken_over.len() as u64, taken);
+        assert_eq!(kept.len() as u64 + full + handed, u64::from(TUNNELLED));
+        assert_eq!(eal.buffers_in_use(), before);
+    }
+}
+
+fn single_packets_fill_a_ring_no_sooner_than_bursts_do(eal: &Eal) {
+    let before = eal.buffers_in_use();
+    let mut ports = Port::open_all(eal, 2, &[port("ring", "net_ring6")]).unwrap();
+    let mut queues = ports[0].take_queues(0).unwrap();
+    let mut ends = Handoff::between(eal, 2, &ports);
+    let (mut other, mut own) = (ends.pop().unwrap(), ends.pop().unwrap());
+    let mut burst = Burst::new(eal);
+    let mut hand_over = |own: &mut Handoff, number: u64| {
+        assert!(queues.tx.originate(&number.to_be_bytes(), 0));
+        queues.tx.flush(|_| panic!("refused"));
+        burst.receive(&mut queues.rx[0]);
+        let result = own.hand_over(&mut burst, &[1].into_iter().collect(), PortId(0), number);
+        (result, burst.len())
+    };
+    // Before the other takes any, packets are kept.
+    assert_eq!(hand_over(&mut own, 0), (HandedOver::default(), 1));
+    other.open();
+    let (mut sum, mut number) = (HandedOver::default(), 0);
+    while sum.refused == 0 {
+        let (result, kept) = hand_over(&mut own, number);
+        assert_eq!(kept, 0);
+        sum = HandedOver { handed: sum.handed + result.handed, refused: result.refused };
+        number += 1;
+    }
+    // Half of the ring one by one, the other half and what waits for room in whole bursts.
+    let (half, whole) = (32, BURST as u64);
+    assert_eq!((number - 1, sum.handed), (half + half * whole + whole, half + half * whole));
+    assert!(own.is_holding());
+    let mut taken = Vec::new();
+    let mut into = Burst::new(eal);
+    while let Some((port, stamp)) = other.take(0, &mut into) {
+        assert_eq!((port, stamp), (PortId(0), taken.len() as u64));
+        taken.extend(into.frames().iter().map(|frame| u64::from_be_bytes(frame.bytes().try_into().unwrap())));
+        assert_eq!(own.flush().refused, 0);
+    }
+    assert_eq!(taken, (0..number - 1).collect::<Vec<u64>>());
+    assert!(!own.is_holding() && !other.is_over());
+    own.end();
+    assert!(other.take(0, &mut into).is_none());
+    other.end();
+    assert!(own.is_over() && other.is_over());
+    drop((burst, into, queues, own, other, ports));
+    assert_eq!(eal.buffers_in_use(), before);
+}
+
 /// The control thread's side of some workers.
 struct Bench {
     publisher: Publisher<Generation>,
     stats: Vec<TunnelStats>,
     counters: Vec<Arc<WorkerCounters>>,
     loads: Vec<Arc<WorkerLoad>>,
+    handoffs: Vec<Option<Handoff>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -410,11 +593,20 @@ impl Bench {
             stats,
             counters: (0..workers).map(|_| Arc::default()).collect(),
             loads: (0..workers).map(|_| Arc::default()).collect(),
+            handoffs: Vec::new(),
             stop: Arc::default(),
         }
     }
 
+    /// Makes the rings between the workers of these ports.
+    fn connect(&mut self, eal: &Eal, ports: &[Port]) {
+        self.handoffs = Handoff::between(eal, self.counters.len(), ports).into_iter().map(Some).collect();
+    }
+
     fn spawn(&mut self, eal: &Eal, index: usize, core: usize, ports: &mut [Port], idle: Idle) -> Worker {
+        if self.handoffs.is_empty() {
+            self.connect(eal, ports);
+        }
         let queues = ports.iter_mut().map(|port| port.take_queues(index).unwrap()).collect();
         self.spawn_with(eal, index, core, queues, idle)
     }
@@ -427,13 +619,17 @@ impl Bench {
         queues: Vec<Queues>,
         idle: Idle,
     ) -> Worker {
+        if self.handoffs.is_empty() {
+            self.connect(eal, &[]);
+        }
         let (latency, _) = latency_exchange(LatencySet::new(&[true]));
         let setup = WorkerSetup {
             index,
-            workers: 1,
+            workers: self.counters.len(),
             core,
             eal: eal.clone(),
             queues,
+            handoff: self.handoffs[index].take().unwrap(),
             subscriber: self.publisher.subscribe(),
             counters: self.counters[index].clone(),
             load: self.loads[index].clone(),

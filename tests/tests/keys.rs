@@ -131,6 +131,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("port.device", "control/tests/daemon.rs", "counters_and_latency_stay_with_their_tunnel_over_reloads"),
     ("port.rx_queues", "control/tests/daemon.rs", "receive_queues_and_their_spreading_are_those_configured"),
     ("port.rss", "control/tests/daemon.rs", "receive_queues_and_their_spreading_are_those_configured"),
+    ("port.rss", "control/tests/daemon.rs", "workers_share_one_receive_queue_and_say_why"),
     ("tunnel.latency", "control/tests/daemon.rs", "a_tunnel_has_a_histogram_only_where_it_is_asked_for"),
 ];
 

@@ -16,6 +16,7 @@ pub(crate) fn ports(config: &Config, ports: &[Port]) -> Value {
             "mac": mac(configured.mac.unwrap_or(port.mac())),
             "mtu": configured.mtu,
             "rx_queues": port.rx_queues(),
+            "spreading": port.spreading().by.to_string(),
             "link": if link.up { "up" } else { "down" },
             "mbps": link.mbps,
             "full_duplex": link.full_duplex,
@@ -30,6 +31,15 @@ pub(crate) fn ports(config: &Config, ports: &[Port]) -> Value {
         })
     };
     config.ports.iter().zip(ports).map(entry).collect()
+}
+
+/// What spreads each port's packets over the workers, and why that, by the port's name.
+pub(crate) fn spreading(config: &Config, ports: &[Port]) -> Value {
+    let entry = |(configured, port): (&crate::config::Port, &Port)| {
+        let spreading = port.spreading();
+        (configured.name.clone(), json!({ "by": spreading.by.to_string(), "why": spreading.why }))
+    };
+    config.ports.iter().zip(ports).map(entry).collect::<Map<String, Value>>().into()
 }
 
 /// Every route: the networks of the box's own addresses, then those of the configuration.

@@ -1,7 +1,9 @@
 //! How busy the workers are, since the start and over the last interval: `show workers`.
 
+use forwarder::dpdk::RingGauge;
 use forwarder::stats::{WorkerCounters, WorkerLoad};
-use serde_json::{Map, Value};
+use forwarder::verdict::DropReason;
+use serde_json::{Map, Value, json};
 
 /// A worker's load counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +53,18 @@ pub(crate) fn json(core: usize, load: &WorkerLoad, last: Load, counters: &Worker
     object.insert("generation".into(), load.generation.read().into());
     Load::of(load).write(&mut object);
     object.insert("drops".into(), counters.dropped.total().into());
+    object.insert("handed".into(), load.handed.read().into());
+    object.insert("taken".into(), load.taken.read().into());
+    object.insert("ring_full".into(), counters.dropped.of(DropReason::HandoffFull).read().into());
     let mut interval = Map::new();
     last.write(&mut interval);
     object.insert("interval".into(), interval.into());
     object.into()
+}
+
+/// How full a ring to a worker is, in bursts; `cores` are the workers'.
+pub(crate) fn ring(ring: &RingGauge, cores: &[usize]) -> Value {
+    json!({ "from": cores.get(ring.from()), "waiting": ring.waiting(), "capacity": ring.capacity() })
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ fn ports(answer: &Value) -> String {
         ("MAC", Left),
         ("MTU", Right),
         ("QUEUES", Right),
+        ("SPREADING", Left),
         ("RX PACKETS", Right),
         ("RX BYTES", Right),
         ("RX LOST", Right),
@@ -48,6 +49,7 @@ fn ports(answer: &Value) -> String {
             text(port, "mac"),
             text(port, "mtu"),
             text(port, "rx_queues"),
+            text(port, "spreading"),
             text(port, "rx_packets"),
             text(port, "rx_bytes"),
             lost.to_string(),
@@ -134,6 +136,10 @@ fn workers(answer: &Value) -> String {
         ("DROPS", Right),
         ("CYCLES/PACKET", Right),
         ("PACKETS/BURST", Right),
+        ("HANDED", Right),
+        ("TAKEN", Right),
+        ("RING FULL", Right),
+        ("RING", Right),
     ]);
     for worker in rows(answer) {
         let interval = worker.get("interval").unwrap_or(&Value::Null);
@@ -145,9 +151,25 @@ fn workers(answer: &Value) -> String {
             text(worker, "drops"),
             text(worker, "cycles_per_packet"),
             text(worker, "packets_per_burst"),
+            text(worker, "handed"),
+            text(worker, "taken"),
+            text(worker, "ring_full"),
+            fullest(worker.get("rings").unwrap_or(&Value::Null)),
         ]);
     }
-    table.render() + "Busy: over the last second; the other figures: since the start.\n"
+    let mut rest = "Busy: over the last second; the other figures: since the start.\n".to_owned();
+    // The same for all of them.
+    let ports = rows(answer).next().and_then(|worker| worker.get("spreading")?.as_object());
+    for (port, spreading) in ports.into_iter().flatten() {
+        rest += &format!("Port {port}: spreading {}, {}.\n", text(spreading, "by"), text(spreading, "why"));
+    }
+    table.render() + &rest
+}
+
+/// Bursts in the fullest of a worker's rings, of those that it has room for.
+fn fullest(rings: &Value) -> String {
+    let ring = rows(rings).max_by_key(|ring| number(ring, "waiting"));
+    ring.map_or("-".to_owned(), |ring| format!("{}/{}", text(ring, "waiting"), text(ring, "capacity")))
 }
 
 fn drops(answer: &Value, all: bool) -> String {

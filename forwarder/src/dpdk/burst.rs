@@ -59,6 +59,21 @@ impl Burst {
         if chained { self.refuse_chained() } else { 0 }
     }
 
+    /// Offers each packet to `take`, in order; what that gives back stays.
+    #[inline]
+    pub(super) fn part(&mut self, mut take: impl FnMut(Mbuf) -> Option<Mbuf>) {
+        let mut kept = ArrayVec::new();
+        kept.extend(self.mbufs.drain(..).filter_map(&mut take));
+        self.mbufs = kept;
+    }
+
+    /// Has these packets, which another worker received; any that were left from before are freed.
+    #[inline]
+    pub(super) fn refill(&mut self, mbufs: ArrayVec<Mbuf, BURST>) {
+        mbuf::free(&mut self.mbufs);
+        self.mbufs = mbufs;
+    }
+
     /// The packets, each over its whole buffer.
     #[inline]
     pub fn frames(&mut self) -> Frames<'_> {

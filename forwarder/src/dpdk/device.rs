@@ -4,6 +4,7 @@ use super::Eal;
 use super::error::{DpdkError, reason};
 use super::pool::Pool;
 use super::port::{PortOptions, Rss, RxQueues, pci_address};
+use super::spreading::Spreading;
 use crate::table::Mac;
 use dpdk_sys::{
     CULVERT_MQ_RX_NONE, CULVERT_MQ_RX_RSS, CULVERT_RSS_FLOWS, CULVERT_RSS_INNERMOST, CULVERT_RSS_LEVELS,
@@ -43,7 +44,7 @@ pub(crate) struct Device {
 }
 
 /// How a device is set up: what was asked for, fitted to what it has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Receive queues.
     pub(crate) rx_queues: u16,
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) rx_descriptors: u16,
     /// Descriptors of each transmit queue.
     pub(crate) tx_descriptors: u16,
+    /// What spreads packets over the workers.
+    pub(crate) spreading: Spreading,
     /// Header fields to spread by; 0: none.
     rss: u64,
 }
@@ -154,12 +157,14 @@ impl Device {
             return Err(DpdkError::Mtu { port, device, mtu: options.mtu, min, max });
         }
         let rss = self.choose_rss(options.rss, rx_queues, abilities.flow_type_rss_offloads)?;
+        let hashes_inner = rss & CULVERT_RSS_INNERMOST == CULVERT_RSS_INNERMOST;
+        let spreading = Spreading::choose(options.rss, tx_queues, rx_queues, hashes_inner);
         let (mut rx_descriptors, mut tx_descriptors) = (DESCRIPTORS, DESCRIPTORS);
         // SAFETY: the device is open, and the numbers are ours to be written.
         let code =
             unsafe { rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx_descriptors, &mut tx_descriptors) };
         self.check("fit the number of descriptors", code)?;
-        Ok(Plan { rx_queues, tx_queues, rx_descriptors, tx_descriptors, rss })
+        Ok(Plan { rx_queues, tx_queues, rx_descriptors, tx_descriptors, spreading, rss })
     }
 
     fn choose_rss(&self, asked: Rss, queues: u16, offered: u64) -> Result<u64, DpdkError> {

@@ -3,8 +3,11 @@
 use super::Eal;
 use super::device::{DESCRIPTORS, Device, Plan};
 use super::error::DpdkError;
+use super::handoff;
 use super::pool::PoolSize;
 use super::queue::{RxQueue, TxBuffer};
+use super::spreading::{Spread, Spreading};
+use crate::spread::Shares;
 use crate::table::{Mac, PortId};
 use dpdk_sys::{CULVERT_SPEED_UNKNOWN, culvert_link, rte_eth_stats, rte_eth_stats_get};
 use std::sync::Arc;
@@ -39,7 +42,7 @@ pub enum RxQueues {
 /// Receive-side scaling: how a device spreads packets over its receive queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rss {
-    /// By inner headers where the device can, else by outer ones.
+    /// By inner headers where the device can and has a queue for each worker; else by the workers.
     #[default]
     Auto,
     /// By outer headers.
@@ -71,6 +74,8 @@ pub struct Queues {
     pub rx: Vec<RxQueue>,
     /// The transmit queue.
     pub tx: TxBuffer,
+    /// Whose the packets of these receive queues are, where the workers spread them.
+    pub shares: Option<Arc<Shares>>,
 }
 
 /// What a device counted since it was opened.
@@ -119,8 +124,12 @@ impl Port {
             let plan = device.plan(options, workers)?;
             planned.push((options, device, plan));
         }
-        let descriptors = planned.iter().map(|(_, _, plan)| plan.descriptors()).sum();
-        let size = PoolSize::new(largest_mtu(ports), descriptors, workers);
+        let descriptors: u32 = planned.iter().map(|(_, _, plan)| plan.descriptors()).sum();
+        let spread = planned.iter().filter(|(_, _, plan)| plan.spreading.by == Spread::Software);
+        let receivers =
+            spread.map(|(_, _, plan)| usize::from(plan.rx_queues).min(workers)).max().unwrap_or(0);
+        let handed = handoff::buffers(receivers, workers) as u32;
+        let size = PoolSize::new(largest_mtu(ports), descriptors.saturating_add(handed), workers);
         let opened = planned.into_iter().enumerate();
         opened
             .map(|(index, (options, device, plan))| Port::start(index, options, device, plan, size))
@@ -139,12 +148,18 @@ impl Port {
         let description = format!("{} ({})", device.driver(), options.device);
         let id = PortId(index as u16);
         let device = Arc::new(device);
+        let queues_of = |worker: u16| (worker..plan.rx_queues).step_by(usize::from(plan.tx_queues));
+        let shares = (plan.spreading.by == Spread::Software).then(|| {
+            let polled: Vec<usize> = (0..plan.tx_queues).map(|worker| queues_of(worker).count()).collect();
+            Arc::new(Shares::new(&polled))
+        });
         let share = |worker: u16| {
-            let own = (worker..plan.rx_queues).step_by(usize::from(plan.tx_queues));
+            let own = queues_of(worker);
             Queues {
                 port: id,
                 rx: own.map(|queue| RxQueue::new(device.clone(), queue)).collect(),
                 tx: TxBuffer::new(device.clone(), worker, pool.clone()),
+                shares: shares.clone(),
             }
         };
         let queues = (0..plan.tx_queues).map(|worker| Some(share(worker))).collect();
@@ -169,6 +184,16 @@ impl Port {
     /// The number of receive queues.
     pub fn rx_queues(&self) -> usize {
         usize::from(self.plan.rx_queues)
+    }
+
+    /// What spreads its packets over the workers.
+    pub fn spreading(&self) -> &Spreading {
+        &self.plan.spreading
+    }
+
+    /// Whether the worker at this position of `worker_cores` receives packets of this port for others.
+    pub(crate) fn is_spread_by(&self, worker: usize) -> bool {
+        self.plan.spreading.by == Spread::Software && worker < usize::from(self.plan.rx_queues)
     }
 
     /// What the device counted; zeros where it does not count.
@@ -216,6 +241,10 @@ pub(crate) fn expected_pool(ports: &[PortOptions], workers: usize) -> PoolSize {
         RxQueues::Exactly(count) => usize::from(count) + workers,
     });
     let descriptors = queues.sum::<usize>().saturating_mul(usize::from(DESCRIPTORS));
+    // What the devices can is not known yet: each worker may have to hand over.
+    let is_spread = ports.iter().any(|port| port.rss == Rss::Auto);
+    let handed = if is_spread { handoff::buffers(workers, workers) } else { 0 };
+    let descriptors = descriptors.saturating_add(handed);
     PoolSize::new(largest_mtu(ports), u32::try_from(descriptors).unwrap_or(u32::MAX), workers)
 }
 

@@ -3,16 +3,17 @@
 //! It owns all that it touches but the counters, which it alone writes. It never waits, allocates or locks while packets
 //! come; tables and empty histograms reach it between two bursts. Whatever it received it has sent, counted and let go of
 //! before it looks at the next queue, so that it holds no packet when it is told to stop; of fragments that are to be put
-//! together it has copies, and gives those up.
+//! together it has copies, and gives those up. Where workers hand packets to each other each goes on until those that hand
+//! to it have stopped receiving, so that none is left in between.
 
 mod poller;
 
-use crate::dpdk::{Eal, Queues, RxQueue, TxBuffer};
+use crate::dpdk::{Eal, Handoff, Queues, TxBuffer};
 use crate::publish::Subscriber;
 use crate::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
-use crate::table::{Generation, PortId};
+use crate::table::Generation;
 use crate::tap::Tap;
-use poller::Poller;
+use poller::{Poller, Received};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -42,6 +43,8 @@ pub struct WorkerSetup {
     pub eal: Eal,
     /// Its share of every port, in the order of the configuration: of all ports, so that it can send by each.
     pub queues: Vec<Queues>,
+    /// Its ends of the rings to and from the other workers.
+    pub handoff: Handoff,
     /// The tables.
     pub subscriber: Subscriber<Generation>,
     /// Packet counters; written by this worker alone.
@@ -73,7 +76,7 @@ pub struct Stopped {
     pub subscriber: Subscriber<Generation>,
     /// What was recorded and not fetched: [`LatencyRecorder::set`].
     pub latency: LatencyRecorder,
-    _queues: (Vec<(PortId, RxQueue)>, Vec<TxBuffer>),
+    _queues: (Vec<Received>, Vec<TxBuffer>),
 }
 
 /// Why a worker does not run.

@@ -1,21 +1,23 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
-use crate::dpdk::{Burst, Eal, Extents, Registration, RxQueue, TxBuffer};
+use crate::dpdk::{Burst, Eal, Extents, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
 use crate::forward::{BURST, Engine, Host, Outcome, Outcomes};
 use crate::frame::Frame;
 use crate::hint::tsc;
 use crate::originate::OriginatedPacket;
 use crate::publish::Subscriber;
+use crate::spread::{self, Shares};
 use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
 use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
+use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::Duration;
+use std::{hint, thread};
 
 /// Rounds of polls between two looks for an empty set of histograms, while packets come without pause.
 const ROUNDS_PER_EXCHANGE: u32 = 256;
@@ -29,12 +31,22 @@ const LONGEST_SLEEP: Duration = Duration::from_micros(50);
 /// The tag of a packet made here, where others have their position in the burst.
 const MADE_HERE: u8 = u8::MAX;
 
+/// A receive queue, with what to do with its packets.
+#[derive(Debug)]
+pub(super) struct Received {
+    port: PortId,
+    queue: RxQueue,
+    /// Whose they are, where the workers spread them.
+    shares: Option<Arc<Shares>>,
+}
+
 /// The worker on its own thread.
 pub(super) struct Poller {
     index: usize,
     core: usize,
-    rx: Vec<(PortId, RxQueue)>,
+    rx: Vec<Received>,
     tx: Vec<TxBuffer>,
+    handoff: Handoff,
     burst: Burst,
     engine: Engine,
     outcomes: Outcomes,
@@ -55,7 +67,8 @@ impl Poller {
     pub(super) fn new(setup: WorkerSetup) -> Poller {
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
         for queues in setup.queues {
-            rx.extend(queues.rx.into_iter().map(|queue| (queues.port, queue)));
+            let (port, shares) = (queues.port, queues.shares);
+            rx.extend(queues.rx.into_iter().map(|queue| Received { port, queue, shares: shares.clone() }));
             tx.push(queues.tx);
         }
         Poller {
@@ -63,6 +76,7 @@ impl Poller {
             core: setup.core,
             rx,
             tx,
+            handoff: setup.handoff,
             burst: Burst::new(&setup.eal),
             engine: Engine::new(Host::Absent, setup.workers),
             outcomes: Outcomes::new(),
@@ -106,6 +120,7 @@ impl Poller {
         let (mut idle_rounds, mut rounds) = (0u32, 0u32);
         let mut before = tsc();
         self.load.generation.set(self.subscriber.current().number);
+        self.handoff.open();
         while !self.stop.load(Ordering::Relaxed) {
             let changed = self.subscriber.refresh();
             if changed {
@@ -114,10 +129,13 @@ impl Poller {
             let mut found = 0;
             for queue in 0..self.rx.len() {
                 let packets = self.poll(queue);
-                let after = tsc();
-                self.count_poll(packets, after.wrapping_sub(before));
-                before = after;
+                before = self.count_poll(packets, before);
                 found += packets;
+            }
+            found += self.poll_rings(&mut before);
+            if self.handoff.is_holding() {
+                let result = self.handoff.flush();
+                self.count_handed(result);
             }
             rounds = rounds.wrapping_add(1);
             idle_rounds = if found == 0 { idle_rounds.saturating_add(1) } else { 0 };
@@ -134,6 +152,18 @@ impl Poller {
                 let after = tsc();
                 self.load.total_cycles.add(after.wrapping_sub(before));
                 before = after;
+            }
+        }
+        // Whoever hands to this worker ends as well, and what was on its way is this one's to send.
+        loop {
+            let rest = self.handoff.end();
+            self.count_handed(rest);
+            if self.handoff.is_over() {
+                break;
+            }
+            self.subscriber.refresh();
+            if self.poll_rings(&mut before) == 0 {
+                hint::spin_loop();
             }
         }
         // What is not whole by now is nobody's any more, and every packet has to be counted.
@@ -154,7 +184,7 @@ impl Poller {
         let micros = u64::from(idle_rounds.saturating_sub(ROUNDS_BEFORE_SLEEP));
         if self.idle == Idle::Sleep && micros > 0 {
             thread::sleep(LONGEST_SLEEP.min(Duration::from_micros(micros)));
-        } else if self.rx.is_empty() {
+        } else if self.rx.is_empty() && self.handoff.inlets() == 0 {
             thread::sleep(LONGEST_SLEEP);
         }
     }
@@ -162,28 +192,80 @@ impl Poller {
     /// One burst from one receive queue, from the receive call to the transmit calls. Returns the packets received.
     #[inline]
     fn poll(&mut self, queue: usize) -> u64 {
-        let Some((port, rx)) = self.rx.get_mut(queue) else { return 0 };
-        let chained = self.burst.receive(rx);
-        let whole = self.burst.len() as u64;
-        if whole + chained == 0 {
+        let Some(Received { port, queue, shares }) = self.rx.get_mut(queue) else { return 0 };
+        let chained = self.burst.receive(queue);
+        let found = self.burst.len() as u64 + chained;
+        if found == 0 {
             return 0;
         }
-        let received_at = tsc();
+        let (port, received_at) = (*port, tsc());
+        if let Some(shares) = shares {
+            let tables = &self.subscriber.current().tables;
+            let worker = |frame: &Frame<'_>| {
+                spread::flow(tables, frame).map_or(self.index, |flow| shares.worker(flow))
+            };
+            let workers: ArrayVec<usize, BURST> = self.burst.frames().iter().map(worker).collect();
+            let result = self.handoff.hand_over(&mut self.burst, &workers, port, received_at);
+            self.count_handed(result);
+        }
+        self.forward(port, received_at, received_at, chained);
+        found
+    }
 
+    /// One parcel from each ring. Returns the packets taken.
+    #[inline]
+    fn poll_rings(&mut self, before: &mut u64) -> u64 {
+        let mut found = 0;
+        for inlet in 0..self.handoff.inlets() {
+            let mut packets = 0;
+            if let Some((port, received_at)) = self.handoff.take(inlet, &mut self.burst) {
+                packets = self.burst.len() as u64;
+                self.load.taken.add(packets);
+                self.forward(port, received_at, tsc(), 0);
+            }
+            *before = self.count_poll(packets, *before);
+            found += packets;
+        }
+        found
+    }
+
+    #[inline]
+    fn count_handed(&self, result: HandedOver) {
+        self.load.handed.add(result.handed);
+        if result.refused != 0 {
+            self.count_received(result.refused);
+            self.counters.dropped.of(DropReason::HandoffFull).add(result.refused);
+        }
+    }
+
+    #[inline]
+    fn count_received(&self, packets: u64) {
+        self.counters.received.add(packets);
+        self.load.packets.add(packets);
+    }
+
+    /// Forwards the packets in hand, up to the transmit calls. They came by `port` at `received_at`; it is `now`. With them
+    /// came some in several buffers.
+    #[inline]
+    fn forward(&mut self, port: PortId, received_at: u64, now: u64, chained: u64) {
+        let whole = self.burst.len() as u64;
+        self.count_received(whole + chained);
+        self.counters.dropped.of(DropReason::MultiSegment).add(chained);
+        if whole == 0 {
+            return;
+        }
         let generation = self.subscriber.current();
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.outcomes.clear();
         let mut frames = self.burst.frames();
-        let arrival = (*port, self.clock.nanoseconds(received_at));
-        self.tap.before(*port, &frames);
+        let arrival = (port, self.clock.nanoseconds(now));
+        self.tap.before(port, &frames);
         self.engine.forward_burst(&generation.tables, stats, arrival, &mut frames, &mut self.outcomes);
         let extents: Extents = frames.iter().map(Frame::extent).collect();
         drop(frames);
-        self.tap.after(*port, arrival.1, generation.number, &self.outcomes);
+        self.tap.after(port, arrival.1, generation.number, &self.outcomes);
 
         let counters = &*self.counters;
-        counters.received.add(whole + chained);
-        counters.dropped.of(DropReason::MultiSegment).add(chained);
         for fragments in self.engine.released() {
             fragments.account(counters);
         }
@@ -212,7 +294,8 @@ impl Poller {
             })
         };
         lost.packets |= unstaged;
-        let nanoseconds = self.clock.nanoseconds(tsc().wrapping_sub(received_at));
+        // Another core's counter may be a little ahead.
+        let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
         for tx in &mut self.tx {
             flush(tx, counters, &mut lost);
         }
@@ -223,19 +306,20 @@ impl Poller {
             matches!(outcome.verdict, Verdict::Send(_)) && lost.packets >> index & 1 == 0
         });
         self.latency.set().record(nanoseconds, sent.map(|(_, outcome)| &outcome.trail));
-        whole + chained
     }
 
+    /// Counts a poll that began at `before` and found so many packets. Returns when it ended.
     #[inline]
-    fn count_poll(&self, packets: u64, cycles: u64) {
-        let load = &*self.load;
+    fn count_poll(&self, packets: u64, before: u64) -> u64 {
+        let (load, after) = (&*self.load, tsc());
+        let cycles = after.wrapping_sub(before);
         load.polls.add(1);
         load.total_cycles.add(cycles);
         if packets != 0 {
-            load.packets.add(packets);
             load.bursts.add(1);
             load.busy_cycles.add(cycles);
         }
+        after
     }
 }
 
