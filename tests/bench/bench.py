@@ -101,11 +101,13 @@ def measure(row, runs, seconds, binary):
         folder = Path(name)
         wire = scenario.write(folder, SEED)
         cores = [1] if scenario.workers == 1 else list(range(scenario.workers))
+        # Packets of one queue are one core's of testpmd.
+        alone = cores[-1:] if scenario.spread else cores
         pairs = []
         for number in range(1, runs + 1):
-            with Testpmd(wire, cores, folder) as testpmd:
+            with Testpmd(wire, alone, folder) as testpmd:
                 readings = testpmd.run(seconds)
-                idle = between(*readings, testpmd.hz, len(cores))
+                idle = between(*readings, testpmd.hz, len(alone))
             with Culvert(wire, cores, folder, binary) as culvert:
                 readings = culvert.run(seconds)
                 busy = between(*readings, testpmd.hz, len(cores))

@@ -56,9 +56,10 @@ class Run:
 
 
 def buffers(wire, workers):
-    """How many buffers culvert makes for these devices: 1,024 for each queue, and what workers keep at hand."""
+    """How many buffers culvert makes for these devices: 1,024 for each queue, what workers keep at hand, what rings hold."""
     scenario = wire.scenario
-    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448
+    rings = 66 * BURST if scenario.spread else 0
+    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448 + rings
 
 
 def memory(wire, workers):
@@ -154,7 +155,7 @@ class Testpmd(Program):
         environment = ["--lcores", ",".join(["0@0", *threads]), "--no-pci", "--no-telemetry", *pages]
         for device in self.wire.devices():
             environment += ["--vdev", device]
-        queues = str(self.wire.scenario.queues)
+        queues = "1" if self.wire.scenario.spread else str(self.wire.scenario.queues)
         options = ["--interactive", "--auto-start", "--forward-mode=io", "--record-core-cycles", "--no-lsc-interrupt"]
         options += [f"--burst={BURST}", f"--nb-cores={len(self.cores)}", f"--rxq={queues}", f"--txq={queues}"]
         options += [f"--total-num-mbufs={buffers(self.wire, len(self.cores))}"]
@@ -233,17 +234,20 @@ class Culvert(Program):
         answered = time.monotonic()
         if workers is None:
             raise BenchError(f"culvert does not answer; it said:\n{tail(self.log)}")
-        if drops := sum(worker["drops"] for worker in workers):
+        # A source that never ends fills the rings between workers: what finds them full was not forwarded.
+        refused = sum(worker["ring_full"] for worker in workers)
+        if drops := sum(worker["drops"] for worker in workers) - refused:
             raise BenchError(f"culvert dropped {drops} packets: {self._ask('drops')}")
-        packets = sum(worker["packets"] for worker in workers)
+        packets = sum(worker["packets"] for worker in workers) - refused
         cycles = sum(worker["packets"] * (worker["cycles_per_packet"] or 0) for worker in workers)
         return Reading((asked + answered) / 2, packets, cycles, self.waited())
 
     def tunnelled(self):
-        """Packets that were received, and how often one of them went through a tunnel."""
+        """Packets that were received and not refused, and how often one of them went through a tunnel."""
         drops = self._ask("drops")
         tunnels = drops["tunnels"].values()
-        return drops["received"], sum(tunnel["rx_packets"] + tunnel["tx_packets"] for tunnel in tunnels)
+        taken = drops["received"] - drops["dropped"].get("handoff_full", 0)
+        return taken, sum(tunnel["rx_packets"] + tunnel["tx_packets"] for tunnel in tunnels)
 
     def _ask(self, what):
         command = [self.binary, "show", what, "--json", "--socket", self.socket]

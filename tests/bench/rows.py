@@ -111,6 +111,7 @@ ROWS = [
     Row("routes6-200k", "plain-ip6, 200,000 routes at random", Scenario(inside=6, **many(routes=200_000))),
     Row("tunnels-routes", "tunnels-100k, and 1,000,000 routes at random", decap(GRE4, routes=MILLION, **TUNNELS_100K), most(110)),
     Row("workers-2", "gre4-decap by two workers, a queue each", decap(GRE4, workers=2), faster("gre4-decap", 1.9)),
+    Row("spread-2", "gre4-decap of one queue, spread over two workers", decap(GRE4, workers=2, spread=True), faster("gre4-decap", 1.5)),
 ]
 
 

@@ -93,6 +93,7 @@ class Scenario:
     routes: int = 0  # random ones; 0: the one that is needed
     count: int = CAPTURE  # distinct packets
     workers: int = 1
+    spread: bool = False  # all workers share one receive queue, in place of one for each
     keys: tuple = field(default=())  # further keys of every innermost tunnel
 
     @property
@@ -199,7 +200,8 @@ class Wire:
         yield f'\n[control]\nsocket = "{socket}"\n'
         for port, device in enumerate(self.devices()):
             yield f'\n[[port]]\nname = "wire{port}"\ndevice = "{device}"\nmac = "{OWN_MAC.format(port + 1)}"\n'
-            yield f"rx_queues = {scenario.queues}\n"
+            # A transmit queue for each worker takes as many captures; of a port that is spread the first is played.
+            yield "rx_queues = 1\n" if scenario.spread else f'rx_queues = {scenario.queues}\nrss = "off"\n'
             if port == 0:
                 yield 'addresses = ["192.0.2.1/24", "2001:db8::1/64"]\n'
         for number in range(GATEWAYS):
