@@ -130,6 +130,7 @@ impl Port {
             spread.map(|(_, _, plan)| usize::from(plan.rx_queues).min(workers)).max().unwrap_or(0);
         let handed = handoff::buffers(receivers, workers) as u32;
         let size = PoolSize::new(largest_mtu(ports), descriptors.saturating_add(handed), workers);
+        let size = PoolSize { is_handed: handed != 0, ..size };
         let opened = planned.into_iter().enumerate();
         opened
             .map(|(index, (options, device, plan))| Port::start(index, options, device, plan, size))
