@@ -24,6 +24,7 @@ use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
 use journey::Journey;
 use plain::Sight;
+pub(crate) use plain::unshell;
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;

@@ -4,20 +4,18 @@
 //! the headers of each packet, changes nothing, and by the hash of the innermost flow gives it to the worker that the flow
 //! belongs to. A flow always goes to the same worker, which sends by a queue of its own, so that its packets stay in order.
 
+use crate::forward::unshell;
 use crate::frame::Frame;
 use crate::stats::MAX_LAYERS;
-use crate::table::{Encap, Hit, Tables};
-use crate::tunnel::decap::{Framing, recognise};
+use crate::table::{Hit, Tables};
+use crate::tunnel::decap::recognise;
 use crate::tunnel::flow::FlowHash;
 use crate::wire::ethernet::{Ethernet, TAGGED_LEN};
-use crate::wire::ip::{Ip, Plain, Version};
-use crate::wire::{ethertype, gre, ipv4, ipv6, part, protocol, tail, udp};
+use crate::wire::ip::{Ip, Version};
+use crate::wire::{ethertype, ipv4, ipv6, part, protocol, tail};
 
 /// Bytes from an IP header on that are read of a plain packet: IPv6, and what stands behind UDP.
 const HEAD: usize = 64;
-
-/// Bytes behind an IP header of either version of which the same is true.
-const UPPER: usize = 24;
 
 /// Shares are whole numbers of this many parts.
 const PARTS: usize = 1024;
@@ -87,79 +85,24 @@ fn plain(tables: &Tables, frame: &Frame<'_>, mut at: usize, mut version: Version
     for _ in 0..=MAX_LAYERS {
         let head: &[u8; HEAD] = frame.window(at)?;
         let room = end.checked_sub(at)?;
-        let (ip, upper) = match version {
-            Version::V4 => (ipv4::plain(head.first_chunk()?, room)?, part(head, Version::V4.header_len())?),
-            Version::V6 => (ipv6::plain(head.first_chunk()?, room)?, part(head, Version::V6.header_len())?),
+        let ip = match version {
+            Version::V4 => ipv4::plain(head.first_chunk()?, room)?,
+            Version::V6 => ipv6::plain(head.first_chunk()?, room)?,
         };
-        end = at + ip.total_len;
-        let inner = at + ip.header_len();
-        let found = match ip.protocol {
-            protocol::GRE | protocol::IPV4 | protocol::IPV6 | protocol::UDP => {
-                shell(tables, head, upper, ip, inner, end)?
+        let hit = match (ip.protocol, version) {
+            (protocol::GRE | protocol::IPV4 | protocol::IPV6 | protocol::UDP, Version::V4) => {
+                tables.hit(&ipv4::destination(head.first_chunk()?))
+            }
+            (protocol::GRE | protocol::IPV4 | protocol::IPV6 | protocol::UDP, Version::V6) => {
+                tables.hit(&ipv6::destination(head.first_chunk()?))
             }
             _ => None,
         };
-        match found {
-            Some(inside) => (at, version) = inside,
-            None => return Some(hash(head, upper, ip)),
-        }
+        let Some(Hit::Local(number)) = hit else { return Some(FlowHash::plain(head, ip)) };
+        let shell = unshell(tables.local_at(number)?, part(head, ip.header_len())?, at, ip)?;
+        (at, end, version) = (shell.inner, shell.end, shell.version);
     }
     None
-}
-
-/// Where the packet inside the tunnel headers that `upper` begins with is, and of which version; `Some(None)` for one that
-/// is for no tunnel of this box.
-#[inline(always)]
-fn shell(
-    tables: &Tables,
-    head: &[u8; HEAD],
-    upper: &[u8; UPPER],
-    ip: Plain,
-    at: usize,
-    end: usize,
-) -> Option<Option<(usize, Version)>> {
-    let hit = match ip.version {
-        Version::V4 => tables.hit(&ipv4::destination(head.first_chunk()?)),
-        Version::V6 => tables.hit(&ipv6::destination(head.first_chunk()?)),
-    };
-    let Some(Hit::Local(number)) = hit else { return Some(None) };
-    let local = tables.local_at(number)?;
-    let of_gre = |at: usize, header: &[u8]| {
-        let header = gre::plain(header.first_chunk()?)?;
-        Some(Some((at + header.len, header.version)))
-    };
-    match ip.protocol {
-        protocol::GRE if local.gre => of_gre(at, upper),
-        protocol::IPV4 if local.ip => Some(Some((at, Version::V4))),
-        protocol::IPV6 if local.ip => Some(Some((at, Version::V6))),
-        protocol::UDP => {
-            let header = udp::Udp::new(upper).ok()?;
-            let Some(framing) = local.framing(header.destination_port()) else { return Some(None) };
-            let behind = tail(upper, udp::Udp::LEN);
-            let inner = at + udp::Udp::LEN;
-            if at + header.length() != end {
-                return None;
-            }
-            match framing {
-                Framing::Fou(Encap::Ip) => Some(Some((inner, Version::of_packet(behind).ok()?))),
-                Framing::Fou(Encap::Gre) | Framing::GreInUdp => of_gre(inner, behind),
-                Framing::Gue { .. } => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// The hash of a plain packet, as [`FlowHash::of`] has it.
-#[inline(always)]
-fn hash(head: &[u8; HEAD], upper: &[u8; UPPER], ip: Plain) -> FlowHash {
-    let has_ports =
-        matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
-    let ports = upper.first_chunk().copied().filter(|_| has_ports).unwrap_or_default();
-    match ip.version {
-        Version::V4 => FlowHash::new(part::<8>(head, ipv4::SOURCE).unwrap_or(&[0; 8]), ip.protocol, ports),
-        Version::V6 => FlowHash::new(part::<32>(head, ipv6::SOURCE).unwrap_or(&[0; 32]), ip.protocol, ports),
-    }
 }
 
 /// The same for any packet, with `packet` from its IP header on.

@@ -64,12 +64,12 @@ impl Sight {
 
 /// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
-struct Shell {
+pub(crate) struct Shell {
     label: Label,
     udp: usize, // 0: none
-    inner: usize,
-    end: usize,
-    version: Version,
+    pub(crate) inner: usize,
+    pub(crate) end: usize,
+    pub(crate) version: Version,
 }
 
 /// Reads the outermost headers of all frames, and asks for what will be looked up for them.
@@ -142,7 +142,7 @@ fn glance(tables: &Tables, head: &[u8; 40], version: Version, room: usize) -> Op
 
 /// The tunnel headers that `upper` begins with, behind the IP header at `at`, which is for `local`.
 #[inline(always)]
-fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
+pub(crate) fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
     let (inner, end) = (at + ip.header_len(), at + ip.total_len);
     let bare = |version| Shell { label: Label::IP, udp: 0, inner, end, version };
     match ip.protocol {
@@ -259,7 +259,7 @@ fn cross(
     let image = match hit {
         Hit::Image(id) => tables.image(id)?,
         Hit::Ways(number) => {
-            hash = flow(head, ip);
+            hash = FlowHash::plain(head, ip);
             tables.image(tables.choose(number, hash)?)?
         }
         Hit::Local(_) => return None,
@@ -269,7 +269,7 @@ fn cross(
     }
     let syn = ip.protocol == protocol::TCP && is_syn(head, ip)?;
     if image.wants_flow() {
-        hash = flow(head, ip);
+        hash = FlowHash::plain(head, ip);
     }
     // From here on nothing is unusual any more.
     for (slot, len) in outcome.trail.out_of().iter().zip(&sight.lens) {
@@ -392,17 +392,4 @@ fn is_syn(head: &[u8; HEAD], ip: Plain) -> Option<bool> {
         ip.total_len >= ip.header_len() + tcp::Tcp::LEN
             && tcp::Tcp::new(segment).ok()?.flags() & tcp::SYN != 0,
     )
-}
-
-#[inline(always)]
-fn flow(head: &[u8; HEAD], ip: Plain) -> FlowHash {
-    let has_ports =
-        matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
-    // Of each family on its own, so that the number of words is known.
-    let (addresses, ports) = match ip.version {
-        Version::V4 => (head.get(12..20), head.get(20..24)),
-        Version::V6 => (head.get(8..40), head.get(40..44)),
-    };
-    let ports = ports.and_then(|ports| ports.first_chunk().copied()).filter(|_| has_ports);
-    FlowHash::new(addresses.unwrap_or_default(), ip.protocol, ports.unwrap_or_default())
 }

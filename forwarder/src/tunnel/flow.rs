@@ -1,6 +1,6 @@
 //! The hash of a flow: what spreads packets over routes, source ports and flow labels, and keeps those of a flow together.
 
-use crate::wire::ip::Ip;
+use crate::wire::ip::{Ip, Plain, Version};
 use crate::wire::{head, protocol, tail};
 
 /// The hash of an inner flow, and what is taken from it: different bits for different uses, so that a choice made here
@@ -25,7 +25,21 @@ impl FlowHash {
         mix_all(ip.addresses(), u64::from(ports) << 8 | u64::from(upper.protocol))
     }
 
-    /// The same of a plain packet, by its parts: addresses and ports as on the wire, no ports where it has none.
+    /// The same of a plain packet that `head` begins, which may reach behind its end.
+    #[inline(always)]
+    pub(crate) fn plain(head: &[u8; 64], ip: Plain) -> Self {
+        let has_ports =
+            matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
+        // Of each family on its own, so that the number of words is known.
+        let (addresses, ports) = match ip.version {
+            Version::V4 => (head.get(12..20), head.get(20..24)),
+            Version::V6 => (head.get(8..40), head.get(40..44)),
+        };
+        let ports = ports.and_then(|ports| ports.first_chunk().copied()).filter(|_| has_ports);
+        Self::new(addresses.unwrap_or_default(), ip.protocol, ports.unwrap_or_default())
+    }
+
+    /// The same by its parts: addresses and ports as on the wire, no ports where it has none.
     #[inline(always)]
     pub(crate) fn new(addresses: &[u8], protocol: u8, ports: [u8; 4]) -> Self {
         mix_all(addresses, u64::from(u32::from_le_bytes(ports)) << 8 | u64::from(protocol))
@@ -81,7 +95,6 @@ pub(crate) fn mix(word: u64, factor: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ip::Version;
     use crate::wire::ipv4::{self, Ipv4Repr};
     use std::collections::HashSet;
     use std::net::Ipv4Addr;
