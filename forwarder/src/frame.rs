@@ -60,17 +60,24 @@ impl<'a> Frame<'a> {
         self.buffer.get_mut(self.start..self.end).unwrap_or_default()
     }
 
+    /// The packet's bytes with all the room behind them, to be changed in place, and how many of them are the packet's.
+    #[inline(always)]
+    pub fn bytes_and_room(&mut self) -> (&mut [u8], usize) {
+        let len = self.len();
+        (self.buffer.get_mut(self.start..).unwrap_or_default(), len)
+    }
+
     /// The `N` bytes of the buffer that begin `offset` bytes into the packet. Those behind the packet's end mean nothing:
     /// whoever looks here compares lengths first. `None` where the buffer ends before.
     #[inline(always)]
     pub fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        self.buffer.get(self.start + offset..)?.first_chunk()
+        self.buffer.get(..self.start + offset + N)?.last_chunk()
     }
 
     /// The same, to be changed.
     #[inline(always)]
     pub fn window_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.buffer.get_mut(self.start + offset..)?.first_chunk_mut()
+        self.buffer.get_mut(..self.start + offset + N)?.last_chunk_mut()
     }
 
     /// The `N` bytes right in front of the packet. `None` where the headroom is smaller.

@@ -43,6 +43,12 @@ impl Sum {
         Sum(u64::from(u16::from_ne_bytes(bytes)))
     }
 
+    /// The sum of two words that follow each other.
+    #[inline(always)]
+    pub(crate) fn pair(bytes: [u8; 4]) -> Self {
+        Sum(u64::from(u32::from_ne_bytes(bytes)))
+    }
+
     /// The pseudo-header of an upper layer (RFC 9293 §3.1, RFC 8200 §8.1): addresses as on the wire, protocol, length.
     #[inline]
     pub fn pseudo_header(addresses: &[u8], protocol: u8, len: usize) -> Self {
@@ -65,8 +71,10 @@ impl Sum {
     /// Whether what was summed, its checksum field included, is intact.
     #[inline]
     pub fn is_intact(self) -> bool {
-        // The words fold to 0xffff, which all sums do that are multiples of it, nothing aside.
-        self.0 != 0 && self.0.is_multiple_of(0xffff)
+        // The words fold to 0xffff, which all sums do that are multiples of it, nothing aside. Multiples of an odd number are
+        // what its inverse modulo 2⁶⁴ takes to a quotient (Warren, Hacker's Delight, §10-17); this is the inverse of 0xffff.
+        const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+        self.0.wrapping_mul(INVERSE).wrapping_sub(1) < u64::MAX / 0xffff
     }
 
     /// The checksum of what was summed, as bytes on the wire.
@@ -75,14 +83,13 @@ impl Sum {
         (!self.fold()).to_ne_bytes()
     }
 
-    /// The words added up with their carries: what is left when the sum is divided by 0xffff, but 0xffff in place of 0 for
-    /// anything that is not nothing at all.
+    /// The words added up with their carries: 0 for nothing at all only.
     #[inline]
     fn fold(self) -> u16 {
-        match (self.0 % 0xffff) as u16 {
-            0 if self.0 != 0 => 0xffff,
-            rest => rest,
-        }
+        // Two words in one, then a word and a carry or two, then a word.
+        let pair = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let word = (pair & 0xffff) + (pair >> 16 & 0xffff) + (pair >> 32);
+        (word + (word >> 16)) as u16
     }
 }
 
@@ -91,16 +98,17 @@ impl Add for Sum {
 
     #[inline]
     fn add(self, other: Sum) -> Sum {
-        // Each side is below 2^48 for anything that fits a packet.
+        // Each side is below 2⁴⁸ for anything that fits a packet.
         Sum(self.0 + other.0)
     }
 }
 
-/// The one's-complement sum of two words, all as bytes on the wire.
+/// The checksum after a word that it covers, which was not smaller, has become less by `less`: that much more, with the
+/// carry around the end and never minus zero (RFC 1624 §3). All as bytes on the wire.
 #[inline(always)]
-pub(crate) fn add(one: [u8; 2], other: [u8; 2]) -> [u8; 2] {
-    let sum = u32::from(u16::from_ne_bytes(one)) + u32::from(u16::from_ne_bytes(other));
-    ((sum + (sum >> 16)) as u16).to_ne_bytes()
+pub(crate) fn lessen(checksum: [u8; 2], less: [u8; 2]) -> [u8; 2] {
+    let sum = u32::from(u16::from_ne_bytes(checksum)) + u32::from(u16::from_ne_bytes(less));
+    ((sum + u32::from(sum >= 0xffff)) as u16).to_ne_bytes()
 }
 
 /// The checksum after one 16-bit word that it covers has changed (RFC 1624 §3, equation 3). All as bytes on the wire.
@@ -136,6 +144,17 @@ mod tests {
         assert_eq!(update([0xdd, 0x2f], [0x55, 0x55], [0x32, 0x85]), [0, 0]);
     }
 
+    #[test]
+    fn intact_are_the_multiples_of_0xffff_but_nothing_at_all() {
+        const _: () = assert!(0xffffu64.wrapping_mul(0xfffe_fffe_fffe_ffff) == 1);
+        for quotient in [1, 2, 0xffff, 0x1_0000_0000, u64::MAX / 0xffff - 1, u64::MAX / 0xffff] {
+            let sum = quotient * 0xffff;
+            assert!(Sum(sum).is_intact(), "{sum:#x}");
+            assert!(!Sum(sum - 1).is_intact() && !Sum(sum.wrapping_add(1)).is_intact(), "beside {sum:#x}");
+        }
+        assert!(!Sum(0).is_intact());
+    }
+
     proptest! {
         #[test]
         fn agrees_with_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -159,6 +178,16 @@ mod tests {
             let flip = flip.index(bytes.len());
             bytes[flip] ^= 0x10;
             prop_assert!(!Sum::of(&bytes).is_intact());
+        }
+
+        #[test]
+        fn lessen_equals_update(checksum: [u8; 2], word: u16, less: u16) {
+            let new = word.saturating_sub(less);
+            let less = (word - new).to_be_bytes();
+            let updated = update(checksum, word.to_be_bytes(), new.to_be_bytes());
+            // A word that stays what it is gives no cause to touch a checksum of minus zero.
+            prop_assume!(less != [0, 0]);
+            prop_assert_eq!(lessen(checksum, less), updated);
         }
 
         #[test]

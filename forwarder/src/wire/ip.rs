@@ -162,6 +162,7 @@ pub(crate) struct Plain {
 
 impl Plain {
     /// That of no packet.
+    #[cfg(test)]
     pub(crate) const BLANK: Plain = Plain {
         version: Version::V4,
         protocol: 0,
@@ -170,6 +171,15 @@ impl Plain {
         dont_fragment: false,
         total_len: 0,
     };
+
+    /// The same again, of a header that was found to be such a one.
+    #[inline(always)]
+    pub(crate) fn again(head: &[u8; Ipv6::LEN], version: Version) -> Plain {
+        match (version, head.first_chunk()) {
+            (Version::V4, Some(header)) => ipv4::fields(header),
+            _ => ipv6::fields(head),
+        }
+    }
 
     /// Bytes of the header.
     #[inline(always)]

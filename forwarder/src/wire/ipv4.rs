@@ -151,22 +151,32 @@ pub(crate) const SOURCE: usize = 12;
 #[inline(always)]
 pub(crate) fn plain(header: &[u8; Ipv4::LEN], room: usize) -> Option<Plain> {
     let view = Ipv4(header);
-    let (total_len, fragment) = (view.total_len(), view.fragment());
     let is_plain = header[0] == 0x45
-        && fragment & (MF | OFFSET) == 0
-        && (Ipv4::LEN..=room).contains(&total_len)
+        && view.fragment() & (MF | OFFSET) == 0
+        && (Ipv4::LEN..=room).contains(&view.total_len())
         && Sum::of_words(header).is_intact();
-    if !is_plain || !is_global(view.source()) || !is_global(view.destination()) {
-        return None;
-    }
-    Some(Plain {
+    let is_between_hosts = is_global(view.source()) && is_global(view.destination());
+    (is_plain && is_between_hosts).then(|| fields(header))
+}
+
+/// What a header says that was found to be plain but for its checksum, where that is right.
+#[inline(always)]
+pub(crate) fn intact(header: &[u8; Ipv4::LEN]) -> Option<Plain> {
+    Sum::of_words(header).is_intact().then(|| fields(header))
+}
+
+/// What a plain header says.
+#[inline(always)]
+pub(super) fn fields(header: &[u8; Ipv4::LEN]) -> Plain {
+    let view = Ipv4(header);
+    Plain {
         version: Version::V4,
         protocol: view.protocol(),
         traffic_class: view.traffic_class(),
         ttl: view.ttl(),
-        dont_fragment: fragment & DF != 0,
-        total_len,
-    })
+        dont_fragment: view.fragment() & DF != 0,
+        total_len: view.total_len(),
+    }
 }
 
 /// The destination as on the wire.
@@ -190,9 +200,21 @@ pub(crate) fn sender_of(octets: [u8; 4]) -> Sender {
 /// Whether an address is one host's, by the first octet: not 0, 127, or 224 and more.
 #[inline(always)]
 pub(crate) fn is_global(address: Ipv4Addr) -> bool {
-    let bits = address.to_bits();
-    bits.wrapping_sub(1 << 24) < (224 - 1) << 24 && bits >> 24 != 127
+    let [first, ..] = address.octets();
+    IS_GLOBAL.get(usize::from(first)).is_some_and(|is_global| *is_global)
 }
+
+/// The same for every first octet: a look-up costs less than the comparisons.
+#[allow(clippy::indexing_slicing)] // Evaluated when this is compiled.
+static IS_GLOBAL: [bool; 256] = {
+    let mut octets = [false; 256];
+    let mut first = 1;
+    while first < 224 {
+        octets[first] = first != 127;
+        first += 1;
+    }
+    octets
+};
 
 /// Whether the options of the header in `bytes` hold a loose or strict source route (RFC 791 §3.1). Options that are cut
 /// short end the search: nothing behind them could be read by anyone.
@@ -213,9 +235,8 @@ pub fn has_source_route(header: &[u8]) -> bool {
 #[inline(always)]
 pub fn lower_ttl(header: &mut [u8; Ipv4::LEN]) {
     header[8] = header[8].wrapping_sub(1);
-    // RFC 1624's ~m + m' for a word whose first byte is one less, whatever it was.
-    let opposite = checksum::add([!header[10], !header[11]], [0xfe, 0xff]);
-    [header[10], header[11]] = opposite.map(|byte| !byte);
+    // The word of the TTL is less by its first byte's one, whatever it was, and so the checksum is that much more (RFC 1624).
+    [header[10], header[11]] = checksum::lessen([header[10], header[11]], [1, 0]);
 }
 
 /// Replaces DSCP and ECN and corrects the checksum.

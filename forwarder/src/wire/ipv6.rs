@@ -122,19 +122,23 @@ pub(crate) const SOURCE: usize = 8;
 #[inline(always)]
 pub(crate) fn plain(header: &[u8; Ipv6::LEN], room: usize) -> Option<Plain> {
     let view = Ipv6(header);
-    let total_len = view.total_len();
-    let is_plain = view.version() == 6 && total_len <= room && !is_extension(view.next_header());
-    if !is_plain || !is_global(view.source()) || !is_global(view.destination()) {
-        return None;
-    }
-    Some(Plain {
+    let is_plain = view.version() == 6 && view.total_len() <= room && !is_extension(view.next_header());
+    let is_between_hosts = is_global(view.source()) && is_global(view.destination());
+    (is_plain && is_between_hosts).then(|| fields(header))
+}
+
+/// What a plain header says.
+#[inline(always)]
+pub(super) fn fields(header: &[u8; Ipv6::LEN]) -> Plain {
+    let view = Ipv6(header);
+    Plain {
         version: Version::V6,
         protocol: view.next_header(),
         traffic_class: view.traffic_class(),
         ttl: view.hop_limit(),
         dont_fragment: false,
-        total_len,
-    })
+        total_len: view.total_len(),
+    }
 }
 
 /// The destination as on the wire.

@@ -77,7 +77,7 @@ pub(crate) fn head<const N: usize>(bytes: &[u8]) -> Result<&[u8; N], DropReason>
 /// [`DropReason::Truncated`] where there are fewer.
 #[inline]
 pub(crate) fn at_mut<const N: usize>(bytes: &mut [u8], offset: usize) -> Result<&mut [u8; N], DropReason> {
-    bytes.get_mut(offset..).and_then(|rest| rest.first_chunk_mut()).ok_or(DropReason::Truncated)
+    bytes.get_mut(..offset + N).and_then(|front| front.last_chunk_mut()).ok_or(DropReason::Truncated)
 }
 
 /// `N` bytes from `offset` on; `None` where there are fewer.
