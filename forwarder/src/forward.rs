@@ -6,6 +6,7 @@
 //! it on the way ends it with a reason.
 
 mod plain;
+mod front;
 mod journey;
 mod arrive;
 mod clamp;
@@ -22,6 +23,7 @@ use crate::table::{InterfaceId, MAX_IMAGE, Port, PortId, Tables};
 use crate::trace::Step;
 use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
+use front::Front;
 use journey::Journey;
 use plain::Sight;
 pub(crate) use plain::unshell;
@@ -57,10 +59,11 @@ pub struct Engine {
     limiter: Limiter,
     reassembly: Reassembly,
     originated: Originated,
-    sights: Vec<Sight>,       // those of the burst
-    spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
-    whole: Vec<u8>,           // a packet that is being cut
-    steps: Option<Vec<Step>>, // where somebody listens
+    sights: Vec<Sight>,        // those of the burst
+    front: Option<Box<Front>>, // that of packets before
+    spare: Vec<Vec<u8>>,       // buffers for packets made here, used again
+    whole: Vec<u8>,            // a packet that is being cut
+    steps: Option<Vec<Step>>,  // where somebody listens
 }
 
 /// Who is behind the box's own addresses.
@@ -85,6 +88,7 @@ impl Engine {
             reassembly: Reassembly::default(),
             originated: Originated::default(),
             sights: Vec::new(),
+            front: None,
             spare: Vec::new(),
             whole: Vec::new(),
             steps: None,
@@ -114,25 +118,45 @@ impl Engine {
         let Some(from) = tables.port(port) else { return };
         // Whoever listens wants to hear of every step, so then all packets take the journey.
         let is_short = self.steps.is_none();
-        let mut sights = std::mem::take(&mut self.sights);
+        let (mut sights, mut front) = (std::mem::take(&mut self.sights), self.front.take());
+        let mut next = None;
         sights.resize(BURST, Sight::BLANK);
         if is_short {
-            plain::look(tables, from, frames, &mut sights);
+            let known = front.as_deref().filter(|front| front.holds(tables, port));
+            plain::look(tables, from, frames, &mut sights, known);
+            next = plain::learn(tables, (port, from), frames, &sights);
             if tables.is_large() {
                 plain::warm(tables, stats, sights.get(..frames.len()).unwrap_or_default());
             }
         } else {
             sights.fill(Sight::BLANK);
         }
-        for (position, (frame, sight)) in frames.iter_mut().zip(&mut sights).enumerate() {
-            outcomes.push(Outcome::BLANK);
-            let Some(outcome) = outcomes.last_mut() else { break };
-            if !(sight.is_plain && plain::pass(self, tables, stats, frame, sight, outcome)) {
-                self.originated.caused_by(position);
+        outcomes.extend(frames.iter().map(|_| Outcome::BLANK));
+        let mut done = 0;
+        while done < frames.len() {
+            let (frames, sights) = (tail_mut(frames, done), tail_mut(&mut sights, done));
+            let outcomes = tail_mut(outcomes, done);
+            let crossed = plain::cross(tables, stats, frames, sights, front.as_deref_mut(), outcomes);
+            let ready = frames.get_mut(..crossed).unwrap_or_default();
+            plain::put_on(tables, stats, &mut self.identification, ready, sights, outcomes);
+            done += crossed;
+            // The first that did not.
+            if let (Some(frame), Some(outcome)) = (frames.get_mut(crossed), outcomes.get_mut(crossed)) {
+                self.originated.caused_by(done);
                 self.journey(tables, stats, from, frame, outcome);
+                done += 1;
             }
         }
-        self.sights = sights;
+        if let Some(front) = &mut front {
+            front.settle(stats);
+        }
+        match (&mut front, next) {
+            (Some(front), Some(next)) => **front = next,
+            // Once: the memory is used again.
+            (None, Some(next)) => front = Some(Box::new(next)),
+            (_, None) => {}
+        }
+        (self.sights, self.front) = (sights, front);
     }
 
     /// The long way of a packet.
@@ -224,4 +248,10 @@ impl Engine {
     fn share(&self, rates: IcmpRates) -> IcmpRates {
         IcmpRates { total: rates.total.div_ceil(self.workers), ..rates }
     }
+}
+
+/// What follows the first `count`.
+#[inline(always)]
+fn tail_mut<T>(all: &mut [T], count: usize) -> &mut [T] {
+    all.get_mut(count..).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
 //! The short way does with every packet what the journey does: the same bytes, the same fate, the same counters.
 //!
 //! The journey alone is what [`Engine::trace`] takes. Packets are of every kind that the short way may take, and many are
-//! damaged in one place, so that each of its checks is met by packets that just miss it.
+//! damaged in one place, so that each of its checks is met by packets that just miss it. Before them comes one packet
+//! twice, whose front is then known, and to which many of them are alike.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
 
@@ -10,8 +11,9 @@ mod common;
 use common::*;
 use forwarder::forward::{BURST, Engine, Host, Outcome, Outcomes};
 use forwarder::frame::{Frame, HEADROOM};
-use forwarder::stats::TunnelStats;
+use forwarder::stats::{Trail, TunnelStats};
 use forwarder::table::*;
+use forwarder::verdict::Verdict;
 use proptest::prelude::*;
 
 const TUNNELS: usize = 7;
@@ -133,6 +135,27 @@ struct Draw {
     cut: Option<prop::sample::Index>,
     padding: u8,
     tag: u8,
+    is_alike: bool,
+    slack: Option<bool>,
+}
+
+impl Draw {
+    /// The same by the way that `first` takes.
+    fn by_the_way_of(self, first: &Draw) -> Draw {
+        Draw {
+            is_ipv6: first.is_ipv6,
+            // Into the tunnel that rides in the one of the first packet, where it would go there anyway.
+            behind: if (first.behind, self.behind) == (3, 6) { 6 } else { first.behind },
+            is_from_tunnel: first.is_from_tunnel,
+            tag: first.tag,
+            ..self
+        }
+    }
+
+    /// The same as it was sent.
+    fn undamaged(self) -> Draw {
+        Draw { damage: Vec::new(), is_unsummed: false, cut: None, padding: 0, slack: None, ..self }
+    }
 }
 
 fn draw() -> impl Strategy<Value = Draw> {
@@ -150,14 +173,20 @@ fn draw() -> impl Strategy<Value = Draw> {
         (any::<bool>(), 0u8..4, prop_oneof![9 => 0u8..TUNNELS as u8, 1 => Just(98)], any::<(u16, u16)>()),
         (class, ttl, data, any::<bool>()),
         (damage, any::<bool>(), prop::bool::weighted(0.1)),
-        (cut, prop_oneof![5 => Just(0u8), 1 => 0u8..9], prop_oneof![6 => Just(0u8), 1 => 0u8..9]),
+        (
+            cut,
+            prop_oneof![5 => Just(0u8), 1 => 0u8..9],
+            prop_oneof![6 => Just(0u8), 1 => 0u8..9],
+            any::<bool>(),
+            prop::option::weighted(0.1, any::<bool>()),
+        ),
     )
         .prop_map(
             |(
                 (is_ipv6, kind, behind, ports),
                 (class, ttl, data, is_from_tunnel),
                 (damage, is_repaired, is_unsummed),
-                (cut, padding, tag),
+                (cut, padding, tag, is_alike, slack),
             )| {
                 Draw {
                     is_ipv6,
@@ -174,6 +203,8 @@ fn draw() -> impl Strategy<Value = Draw> {
                     cut,
                     padding,
                     tag,
+                    is_alike,
+                    slack,
                 }
             },
         )
@@ -206,6 +237,9 @@ fn frame(draw: &Draw, far: &mut Gateway) -> (PortId, Vec<u8>) {
     if draw.is_unsummed {
         unsum(&mut bytes);
     }
+    if let Some(innermost) = draw.slack {
+        loosen(&mut bytes, innermost);
+    }
     for (at, value) in &draw.damage {
         let at = at.index(bytes.len().min(110));
         bytes[at] = *value;
@@ -218,6 +252,22 @@ fn frame(draw: &Draw, far: &mut Gateway) -> (PortId, Vec<u8>) {
     }
     bytes.extend(vec![0x55; usize::from(draw.padding)]);
     (port, bytes)
+}
+
+/// Makes the innermost IPv4 packet two bytes shorter than what carries it has room for, or the one around it. What covers
+/// all of such a header is right still: it sums to nothing before and after.
+fn loosen(bytes: &mut [u8], innermost: bool) {
+    let begins =
+        |at: &usize| bytes.get(*at..*at + 20).is_some_and(|head| head[0] == 0x45 && checksum(&[head]) == 0);
+    let headers: Vec<usize> = (14..bytes.len()).filter(begins).collect();
+    let at = if innermost { headers.last() } else { headers.iter().rev().nth(1) };
+    if let Some(header) = at.and_then(|at| bytes.get_mut(*at..*at + 20)) {
+        let len = u16::from_be_bytes([header[2], header[3]]).saturating_sub(2);
+        header[2..4].copy_from_slice(&len.to_be_bytes());
+        header[10..12].fill(0);
+        let sum = checksum(&[header]).to_be_bytes();
+        header[10..12].copy_from_slice(&sum);
+    }
 }
 
 /// Takes the checksum out of UDP behind the first IP header.
@@ -261,6 +311,56 @@ fn counters(stats: &TunnelStats) -> Vec<Counted> {
     (0..TUNNELS as u32).map(of).collect()
 }
 
+/// An engine with its tables and counters.
+struct Gate<'a> {
+    tables: &'a Tables,
+    engine: Engine,
+    stats: TunnelStats,
+}
+
+/// What became of each packet, with its bytes, and what was made on top of that.
+type Fates = (Vec<(Outcome, Vec<u8>)>, Vec<(Verdict, Trail, Vec<u8>)>);
+
+impl<'a> Gate<'a> {
+    fn new(tables: &'a Tables) -> Self {
+        let mut stats = TunnelStats::default();
+        stats.grow(TUNNELS);
+        Gate { tables, engine: Engine::new(Host::Attached, 1), stats }
+    }
+
+    /// The burst at once, by the short way where that goes.
+    fn forward(&mut self, port: PortId, packets: &[Vec<u8>]) -> Fates {
+        let mut buffers: Vec<_> = packets.iter().map(|bytes| buffer(bytes)).collect();
+        let mut burst: Vec<_> = buffers
+            .iter_mut()
+            .zip(packets)
+            .map(|(buffer, bytes)| Frame::new(buffer, HEADROOM, bytes.len()))
+            .collect();
+        let mut outcomes = Outcomes::new();
+        self.engine.forward_burst(self.tables, &self.stats, (port, 1), &mut burst, &mut outcomes);
+        let sent = outcomes.into_iter().zip(&burst).map(|(outcome, frame)| (outcome, frame.bytes().to_vec()));
+        (sent.collect(), self.made())
+    }
+
+    /// Packet by packet on the journey.
+    fn trace(&mut self, port: PortId, packets: &[Vec<u8>]) -> Fates {
+        let (mut sent, mut made) = (Vec::new(), Vec::new());
+        for bytes in packets {
+            let mut buffer = buffer(bytes);
+            let mut frame = Frame::new(&mut buffer, HEADROOM, bytes.len());
+            let outcome = self.engine.trace(self.tables, &self.stats, (port, 1), &mut frame);
+            sent.push((outcome.unwrap().0, frame.bytes().to_vec()));
+            made.extend(self.made());
+        }
+        (sent, made)
+    }
+
+    fn made(&self) -> Vec<(Verdict, Trail, Vec<u8>)> {
+        let made = self.engine.originated().iter();
+        made.map(|made| (made.verdict, *made.trail, made.bytes.to_vec())).collect()
+    }
+}
+
 proptest! {
     #[test]
     fn both_ways_do_the_same(
@@ -269,38 +369,63 @@ proptest! {
         let spec = gateway(choices, key);
         let mut far = Gateway::new(&peer(&spec));
         let tables = Tables::compile(&spec).unwrap();
-        let frames: Vec<_> = draws.iter().map(|draw| frame(draw, &mut far)).collect();
+        let first = draws[0].clone().undamaged();
+        let (first_port, first_bytes) = frame(&first, &mut far);
+        let draws = draws.into_iter().map(|draw| if draw.is_alike { draw.by_the_way_of(&first) } else { draw });
+        let frames: Vec<_> = draws.map(|draw| frame(&draw, &mut far)).collect();
         for port in [LAN, WAN] {
-            let of_port: Vec<&Vec<u8>> = frames.iter().filter(|frame| frame.0 == port).map(|frame| &frame.1).collect();
-            let (mut short, mut long) = (Engine::new(Host::Attached, 1), Engine::new(Host::Attached, 1));
-            let (mut short_stats, mut long_stats) = (TunnelStats::default(), TunnelStats::default());
-            short_stats.grow(TUNNELS);
-            long_stats.grow(TUNNELS);
-
-            let mut buffers: Vec<_> = of_port.iter().map(|bytes| buffer(bytes)).collect();
-            let mut burst: Vec<_> =
-                buffers.iter_mut().zip(&of_port).map(|(buffer, bytes)| Frame::new(buffer, HEADROOM, bytes.len())).collect();
-            let mut outcomes = Outcomes::new();
-            short.forward_burst(&tables, &short_stats, (port, 1), &mut burst, &mut outcomes);
-            let made: Vec<_> =
-                short.originated().iter().map(|made| (made.verdict, *made.trail, made.bytes.to_vec())).collect();
-
-            let mut long_made = Vec::new();
-            let mut expected: Vec<(Outcome, Vec<u8>)> = Vec::new();
-            for bytes in &of_port {
-                let mut buffer = buffer(bytes);
-                let mut frame = Frame::new(&mut buffer, HEADROOM, bytes.len());
-                let outcome = long.trace(&tables, &long_stats, (port, 1), &mut frame);
-                expected.push((outcome.unwrap().0, frame.bytes().to_vec()));
-                long_made.extend(long.originated().iter().map(|made| (made.verdict, *made.trail, made.bytes.to_vec())));
+            let of_port: Vec<_> = frames.iter().filter(|frame| frame.0 == port).map(|frame| frame.1.clone()).collect();
+            let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
+            let twice = [first_bytes.clone(), first_bytes.clone()];
+            let before = if port == first_port { &twice[..] } else { &[] };
+            for burst in [before, &of_port] {
+                prop_assert_eq!(short.forward(port, burst), long.trace(port, burst));
             }
-            for ((outcome, frame), (expected, bytes)) in outcomes.iter().zip(&burst).zip(&expected) {
-                prop_assert_eq!(outcome, expected);
-                prop_assert_eq!(frame.bytes(), bytes.as_slice(), "{:?}", outcome);
-            }
-            prop_assert_eq!(outcomes.len(), expected.len());
-            prop_assert_eq!(made, long_made);
-            prop_assert_eq!(counters(&short_stats), counters(&long_stats));
+            prop_assert_eq!(counters(&short.stats), counters(&long.stats));
         }
     }
+}
+
+/// What a front is behind which a further tunnel begins must not be mixed up with what was seen at the same place of a burst
+/// before, whose lengths were others.
+#[test]
+fn a_further_tunnel_behind_a_known_front_is_looked_at_anew() {
+    let mut spec = gateway([0; 8], 0);
+    let mut far = Gateway::new(&peer(&spec));
+    // Whoever sends: so that no sender tells the packets apart.
+    spec.tunnels[6].remote = Remote::Senders(vec!["0.0.0.0/0".parse().unwrap()]);
+    for route in spec.routes.iter_mut().filter(|route| route.target == RouteTarget::Tunnel(TunnelId(6))) {
+        route.target = RouteTarget::Tunnel(TunnelId(0));
+    }
+    let tables = Tables::compile(&spec).unwrap();
+    let mut out_of = |behind, len| {
+        let draw = Draw {
+            is_ipv6: false,
+            kind: 0,
+            behind,
+            ports: (1, 2),
+            class: 0,
+            ttl: 64,
+            data: vec![7; len],
+            is_from_tunnel: true,
+            damage: Vec::new(),
+            is_repaired: false,
+            is_unsummed: false,
+            cut: None,
+            padding: 0,
+            tag: 0,
+            is_alike: false,
+            slack: None,
+        };
+        frame(&draw, &mut far).1
+    };
+    let (fou, stacked, longer) = (out_of(3, 8), out_of(6, 8), out_of(6, 80));
+    let plain = ethernet(WAN_MAC, &udp(address("198.18.0.9"), address("10.0.0.2"), (1, 2), 0, 64, &[7; 8]));
+    let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
+    for burst in [vec![stacked], vec![plain, fou.clone(), fou], vec![longer]] {
+        let fates = short.forward(WAN, &burst);
+        assert!(fates.0.iter().all(|(outcome, _)| matches!(outcome.verdict, Verdict::Send(_))), "{fates:?}");
+        assert_eq!(fates, long.trace(WAN, &burst));
+    }
+    assert_eq!(counters(&short.stats), counters(&long.stats));
 }

@@ -1,24 +1,29 @@
 //! The short way: packets to which nothing unusual happens, which are nearly all.
 //!
-//! A burst is gone through twice. [`look`] reads the outermost headers of each packet, says which memory will be needed for
-//! it, and does not wait. [`pass`] takes the tunnel headers off in thought, as many as there are, finds the image to put in
-//! front, and only then changes the packet, by steps that cannot fail. A packet that is anything but plain has not been
-//! touched by then, and takes the [journey](super::journey), which knows every rule and every reason. So there is one place
-//! that decides what is dropped and why, and this one is only faster. That both do the same with all packets that this one
-//! takes is tested with random and damaged ones.
+//! A burst is gone through three times. [`look`] reads the outermost headers of each packet, says which memory will be needed
+//! for it, and does not wait; where a packet came in the [front](super::front) that is known, all tunnel headers are read at
+//! once. [`cross`] takes the tunnel headers off in thought, as many as there are, finds what is to be put in front, and only
+//! then changes the packet, by steps that cannot fail. [`put_on`] puts the images in front. A packet that is anything but
+//! plain has not been touched by then, and takes the [journey](super::journey), which knows every rule and every reason. So
+//! there is one place that decides what is dropped and why, and this one is only faster. That both do the same with all
+//! packets that this one takes is tested with random and damaged ones.
 
+use super::Outcome;
 use super::clamp::{self, Crossing};
-use super::{Engine, Outcome};
+use super::front::Front;
 use crate::frame::Frame;
-use crate::stats::{MAX_LAYERS, TunnelStats};
-use crate::table::{Encap, Hit, Home, InterfaceId, Label, Port, Sender, Tables, Taker, UdpKind};
+use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
+use crate::table::{
+    Encap, Hit, Home, ImageId, InterfaceId, Label, Port, PortId, Sender, Tables, Taker, UdpKind,
+};
 use crate::tunnel::decap::{Framing, Local, sums_up};
 use crate::tunnel::ecn;
-use crate::tunnel::encap::Image;
+use crate::tunnel::encap::{Image, Inside};
 use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
 use crate::tunnel::payload;
 use crate::verdict::{Ingress, Verdict};
+use crate::wire::checksum::Sum;
 use crate::wire::ip::{Ip, Plain, Version};
 use crate::wire::{ethernet, gre, gue, ipv4, ipv6, part, protocol, tail, tcp, udp};
 use std::net::IpAddr;
@@ -27,7 +32,7 @@ use std::net::IpAddr;
 const FIRST: usize = 96;
 
 /// Bytes from an IP header on that are read of the packet that goes on: IPv6, and TCP as far as its flags.
-const HEAD: usize = 64;
+pub(super) const HEAD: usize = 64;
 
 /// What the first look at a packet found. It is filled in where it lies, field by field: a value that is put together and
 /// then copied as a whole costs more than the look itself.
@@ -35,38 +40,58 @@ const HEAD: usize = 64;
 pub(super) struct Sight {
     /// Whether nothing unusual was seen.
     pub(super) is_plain: bool,
-    interface: InterfaceId,
-    /// Where the IP header begins.
-    at: usize,
-    ip: Plain,
-    hit: Hit,
-    shell: Shell,
-    sender: Sender,
+    /// Whether it came in the [`Front`] that was known, which is all taken off then.
+    is_known: bool,
+    /// What the packet came by: the interface, or the last tunnel that it came out of.
+    pub(super) ingress: Ingress,
+    /// Where its IP header begins, and of which version it is.
+    pub(super) at: usize,
+    pub(super) version: Version,
+    pub(super) hit: Hit,
+    // Where it is for the box:
+    pub(super) shell: Shell,
+    pub(super) sender: Sender,
     home: Home,
     /// Bytes of the packets inside the tunnels, the outermost first.
     lens: [u64; MAX_LAYERS],
+    // Where it goes on:
+    image: ImageId,
+    flow: FlowHash,
 }
 
 impl Sight {
+    /// Whether the packet is to come out of a tunnel whose headers are not known.
+    fn is_from_tunnel(&self) -> bool {
+        self.is_plain && !self.is_known && matches!(self.hit, Hit::Local(_))
+    }
+
+    /// Whether packets of which this is true of both are of one tunnel.
+    fn is_alike(&self, other: &Sight) -> bool {
+        self.hit == other.hit && self.sender == other.sender && self.shell.label == other.shell.label
+    }
+
     /// That of no packet.
     pub(super) const BLANK: Sight = Sight {
         is_plain: false,
-        interface: InterfaceId(0),
+        is_known: false,
+        ingress: Ingress::Interface(InterfaceId(0)),
         at: 0,
-        ip: Plain::BLANK,
+        version: Version::V4,
         hit: Hit::Ways(0),
         shell: Shell { label: Label::IP, udp: 0, inner: 0, end: 0, version: Version::V4 },
         sender: Sender::NOBODY,
         home: Home::NOWHERE,
         lens: [0; MAX_LAYERS],
+        image: ImageId::NONE,
+        flow: FlowHash(0),
     };
 }
 
 /// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shell {
-    label: Label,
-    udp: usize, // 0: none
+    pub(super) label: Label,
+    pub(super) udp: usize, // 0: none
     pub(crate) inner: usize,
     pub(crate) end: usize,
     pub(crate) version: Version,
@@ -74,10 +99,42 @@ pub(crate) struct Shell {
 
 /// Reads the outermost headers of all frames, and asks for what will be looked up for them.
 #[inline(never)]
-pub(super) fn look(tables: &Tables, from: &Port, frames: &[Frame<'_>], sights: &mut [Sight]) {
+pub(super) fn look(
+    tables: &Tables,
+    from: &Port,
+    frames: &[Frame<'_>],
+    sights: &mut [Sight],
+    front: Option<&Front>,
+) {
     for (frame, sight) in frames.iter().zip(sights) {
-        sight.is_plain = see(tables, from, frame, sight).is_some();
+        sight.is_known = front.is_some_and(|front| front.see(tables, frame, sight).is_some());
+        sight.is_plain = sight.is_known || see(tables, from, frame, sight).is_some();
     }
+}
+
+/// The front of the packets of a burst, to be known on those that follow, where at least two came in the same one.
+pub(super) fn learn(
+    tables: &Tables,
+    (port, from): (PortId, &Port),
+    frames: &[Frame<'_>],
+    sights: &[Sight],
+) -> Option<Front> {
+    let mut tunneled = frames.iter().zip(sights).filter(|(_, sight)| sight.is_from_tunnel());
+    let (first, last) = (tunneled.next()?, tunneled.next_back()?);
+    first.1.is_alike(last.1).then(|| learn_from(tables, (port, from), last.0))?
+}
+
+/// The same from a packet that has not been changed.
+#[cold]
+fn learn_from(tables: &Tables, (port, from): (PortId, &Port), frame: &Frame<'_>) -> Option<Front> {
+    let (mut sight, mut trail) = (Sight::BLANK, Trail::NONE);
+    see(tables, from, frame, &mut sight)?;
+    let mut front = Front::new(tables, port, sight.at);
+    while let Hit::Local(number) = sight.hit {
+        front.add(&sight, taker(tables, &sight, number)?)?;
+        take_out(tables, frame, &mut sight, number, &mut trail)?;
+    }
+    front.end(frame, &sight, trail)
 }
 
 #[inline(always)]
@@ -86,11 +143,11 @@ fn see(tables: &Tables, from: &Port, frame: &Frame<'_>, sight: &mut Sight) -> Op
     let link = ethernet::plain(first, from.mac)?;
     match link.vlan {
         None => {
-            sight.interface = from.untagged?;
+            sight.ingress = Ingress::Interface(from.untagged?);
             see_at::<{ ethernet::Ethernet::LEN }>(tables, frame, first, link.version, sight)
         }
         Some(id) => {
-            sight.interface = from.vlans.iter().find(|(known, _)| *known == id)?.1;
+            sight.ingress = Ingress::Interface(from.vlans.iter().find(|(known, _)| *known == id)?.1);
             see_at::<{ ethernet::TAGGED_LEN }>(tables, frame, first, link.version, sight)
         }
     }
@@ -108,7 +165,7 @@ fn see_at<const AT: usize>(
 ) -> Option<()> {
     let room = frame.len().checked_sub(AT)?;
     let (ip, hit, sender) = glance(tables, part(first, AT)?, version, room)?;
-    (sight.at, sight.ip, sight.hit) = (AT, ip, hit);
+    (sight.at, sight.version, sight.hit) = (AT, version, hit);
     match hit {
         Hit::Local(number) => {
             let upper = part(first, AT + ip.header_len())?;
@@ -126,7 +183,12 @@ fn see_at<const AT: usize>(
 /// The IP header that `head` begins with, of a packet that may have `room` bytes; what there is for its destination; and its
 /// sender.
 #[inline(always)]
-fn glance(tables: &Tables, head: &[u8; 40], version: Version, room: usize) -> Option<(Plain, Hit, Sender)> {
+pub(super) fn glance(
+    tables: &Tables,
+    head: &[u8; 40],
+    version: Version,
+    room: usize,
+) -> Option<(Plain, Hit, Sender)> {
     match version {
         Version::V4 => {
             let header = head.first_chunk()?;
@@ -202,9 +264,7 @@ pub(super) fn warm(tables: &Tables, stats: &TunnelStats, sights: &[Sight]) {
     for sight in sights.iter().filter(|sight| sight.is_plain) {
         let slot = match sight.hit {
             Hit::Image(id) => tables.image(id).and_then(Image::slot),
-            Hit::Local(number) => {
-                tables.taker(sight.home, number, sight.sender, sight.shell.label).map(|taker| taker.slot)
-            }
+            Hit::Local(number) => taker(tables, sight, number).map(|taker| taker.slot),
             Hit::Ways(_) => None,
         };
         if let Some(slot) = slot {
@@ -213,104 +273,169 @@ pub(super) fn warm(tables: &Tables, stats: &TunnelStats, sights: &[Sight]) {
     }
 }
 
-/// Finds the way of a packet through the box, and sends it on that way: fills in `outcome`. `false`, and no packet changed,
-/// where there is anything unusual about it.
-#[inline(always)]
-pub(super) fn pass(
-    engine: &mut Engine,
+/// Finds the ways of packets through the box, and makes them what goes on by these ways, all but for what is put in front.
+/// Ends at the first about which there is anything unusual, which is not changed. Returns how many go on.
+#[inline(never)]
+pub(super) fn cross(
     tables: &Tables,
     stats: &TunnelStats,
-    frame: &mut Frame<'_>,
-    sight: &mut Sight,
-    outcome: &mut Outcome,
-) -> bool {
-    cross(engine, tables, stats, frame, sight, outcome).is_some()
+    frames: &mut [Frame<'_>],
+    sights: &mut [Sight],
+    mut front: Option<&mut Front>,
+    outcomes: &mut [Outcome],
+) -> usize {
+    let mut crossed = 0;
+    for ((frame, sight), outcome) in frames.iter_mut().zip(sights).zip(outcomes) {
+        if !sight.is_plain || go_on(tables, stats, frame, sight, front.as_deref_mut(), outcome).is_none() {
+            break;
+        }
+        crossed += 1;
+    }
+    crossed
 }
 
 #[inline(always)]
-fn cross(
-    engine: &mut Engine,
+fn go_on(
     tables: &Tables,
     stats: &TunnelStats,
     frame: &mut Frame<'_>,
     sight: &mut Sight,
+    front: Option<&mut Front>,
     outcome: &mut Outcome,
 ) -> Option<()> {
-    let mut here = Here {
-        at: sight.at,
-        ip: sight.ip,
-        hit: sight.hit,
-        sender: sight.sender,
-        ingress: Ingress::Interface(sight.interface),
-    };
-    let (mut shell, mut home) = (sight.shell, sight.home);
-    while let Hit::Local(number) = here.hit {
-        let taker = tables.taker(home, number, here.sender, shell.label)?;
-        here = take_out(tables, frame, taker, here, shell, &mut sight.lens, outcome)?;
-        if let Hit::Local(number) = here.hit {
-            let upper = frame.window(here.at + here.ip.header_len())?;
-            shell = unshell(tables.local_at(number)?, upper, here.at, here.ip)?;
-            home = tables.taker_home(number, here.sender, shell.label);
-        }
+    if let Hit::Local(_) = sight.hit {
+        come_out(tables, frame, sight, &mut outcome.trail)?;
     }
-    let Here { at, ip, hit, ingress, .. } = here;
+    let (at, version) = (sight.at, sight.version);
     let head: &[u8; HEAD] = frame.window(at)?;
-    let mut hash = FlowHash(0);
-    let image = match hit {
-        Hit::Image(id) => tables.image(id)?,
+    let ip = Plain::again(head.first_chunk()?, version);
+    let mut flow = FlowHash(0);
+    let id = match sight.hit {
+        Hit::Image(id) => id,
         Hit::Ways(number) => {
-            hash = FlowHash::plain(head, ip);
-            tables.image(tables.choose(number, hash)?)?
+            flow = FlowHash::plain(head, ip);
+            tables.choose(number, flow)?
         }
         Hit::Local(_) => return None,
     };
-    if ip.ttl <= 1 || ip.total_len > image.limit() || frame.headroom() + at < image.len() {
+    let image = tables.image(id)?;
+    if ip.ttl <= 1
+        || ip.total_len > image.limit()
+        || frame.headroom() + at < image.len()
+        || image.has_gre_fields()
+    {
         return None;
     }
     let syn = ip.protocol == protocol::TCP && is_syn(head, ip)?;
     if image.wants_flow() {
-        hash = FlowHash::plain(head, ip);
+        flow = FlowHash::plain(head, ip);
     }
     // From here on nothing is unusual any more.
-    for (slot, len) in outcome.trail.out_of().iter().zip(&sight.lens) {
+    (sight.image, sight.flow) = (id, flow);
+    match front {
+        Some(front) if sight.is_known => front.count(ip.total_len, &mut outcome.trail),
+        _ => count(stats, outcome.trail.out_of(), &sight.lens),
+    }
+    frame.truncate(at + ip.total_len);
+    frame.pop_front(at)?;
+    match version {
+        Version::V4 => frame.window_mut(0).map(ipv4::lower_ttl),
+        Version::V6 => frame.window_mut(0).map(ipv6::lower_hop_limit),
+    };
+    if syn {
+        let crossing = Crossing { tables, stats, from: sight.ingress, to: image.crossed() };
+        clamp::lower(crossing, frame, ip.header_len(), ends(frame, version)?);
+    }
+    Some(())
+}
+
+/// Counts a packet for the tunnels that it came out of.
+#[inline(always)]
+fn count(stats: &TunnelStats, slots: &[u32], lens: &[u64; MAX_LAYERS]) {
+    for (slot, len) in slots.iter().zip(lens) {
         if let Some(counters) = stats.slot(*slot) {
             counters.rx_packets.add(1);
             counters.rx_bytes.add(*len);
         }
     }
-    frame.truncate(at + ip.total_len);
-    frame.pop_front(at)?;
-    match ip.version {
-        Version::V4 => frame.window_mut(0).map(ipv4::lower_ttl),
-        Version::V6 => frame.window_mut(0).map(ipv6::lower_hop_limit),
-    };
-    if syn {
-        let crossing = Crossing { tables, stats, from: ingress, to: image.crossed() };
-        clamp::lower(crossing, frame, ip.header_len(), ends(frame, ip.version)?);
-    }
-    // There was room when the way was found.
-    outcome.verdict = Verdict::Send(image.port());
-    if image.is_link() {
-        return image.put(frame).ok().map(drop);
-    }
-    let sum = match image.has_sums() {
-        // The TTL and the MSS have been lowered.
-        true => Some(payload::plain(frame.window::<HEAD>(0)?, ip, frame.bytes())),
-        false => None,
-    };
-    let inherited = Inherited::plain(ip).one_hop_later();
-    let (identification, trail) = (&mut engine.identification, &mut outcome.trail);
-    image.apply_over(sum, frame, inherited, hash, identification, stats, trail).ok().map(drop)
 }
 
-/// Where in a packet one is, tunnel by tunnel.
-#[derive(Clone, Copy)]
-struct Here {
-    at: usize,
-    ip: Plain,
-    hit: Hit,
-    sender: Sender,
-    ingress: Ingress,
+/// Takes the tunnels' headers off in thought, one after the other.
+#[inline(never)]
+fn come_out(tables: &Tables, frame: &Frame<'_>, sight: &mut Sight, trail: &mut Trail) -> Option<()> {
+    while let Hit::Local(number) = sight.hit {
+        take_out(tables, frame, sight, number, trail)?;
+    }
+    Some(())
+}
+
+/// The tunnel that takes a packet for the box's address of this number.
+#[inline(always)]
+fn taker<'a>(tables: &'a Tables, sight: &Sight, number: u32) -> Option<&'a Taker> {
+    tables.taker(sight.home, number, sight.sender, sight.shell.label)
+}
+
+/// Puts the images in front of packets that go on, and sends them.
+#[inline(never)]
+pub(super) fn put_on(
+    tables: &Tables,
+    stats: &TunnelStats,
+    identification: &mut u16,
+    frames: &mut [Frame<'_>],
+    sights: &[Sight],
+    outcomes: &mut [Outcome],
+) {
+    let mut run = Run { image: ImageId::NONE, packets: 0, bytes: 0 };
+    for ((frame, sight), outcome) in frames.iter_mut().zip(sights).zip(outcomes) {
+        // There was an image, and room for it, when the way was found.
+        if let Some(image) = tables.image(sight.image) {
+            outcome.verdict = Verdict::Send(image.port());
+            if image.is_link() {
+                let _ = image.put(frame);
+            } else {
+                if sight.image != run.image {
+                    run.count(tables, stats);
+                    run = Run { image: sight.image, packets: 0, bytes: 0 };
+                }
+                run.packets += 1;
+                run.bytes += frame.len() as u64;
+                let _ = apply(image, identification, frame, sight, outcome);
+            }
+        }
+    }
+    run.count(tables, stats);
+}
+
+/// Packets that follow each other into the same tunnels, which are counted together.
+struct Run {
+    image: ImageId,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Run {
+    #[inline(always)]
+    fn count(&self, tables: &Tables, stats: &TunnelStats) {
+        if let Some(image) = tables.image(self.image) {
+            image.count(stats, self.packets, self.bytes);
+        }
+    }
+}
+
+/// Tunnels' headers in front of a packet, whose TTL and MSS have been lowered.
+#[inline(always)]
+fn apply(
+    image: &Image,
+    identification: &mut u16,
+    frame: &mut Frame<'_>,
+    sight: &Sight,
+    outcome: &mut Outcome,
+) -> Option<()> {
+    let head: &[u8; HEAD] = frame.window(0)?;
+    let ip = Plain::again(head.first_chunk()?, sight.version);
+    let sum = if image.has_sums() { payload::plain(head, ip, frame.bytes()) } else { Sum::default() };
+    let inside = Inside { inherited: Inherited::plain(ip), flow: sight.flow, sum };
+    image.apply_over(inside, frame, identification, &mut outcome.trail).ok()
 }
 
 /// One tunnel off, in thought: the checks of [`Decap::unwrap`](crate::tunnel::decap::Decap::unwrap), as far as they let
@@ -319,18 +444,18 @@ struct Here {
 fn take_out(
     tables: &Tables,
     frame: &Frame<'_>,
-    taker: &Taker,
-    here: Here,
-    shell: Shell,
-    lens: &mut [u64; MAX_LAYERS],
-    outcome: &mut Outcome,
-) -> Option<Here> {
-    let Here { at, ip: outer, sender, .. } = here;
+    sight: &mut Sight,
+    number: u32,
+    trail: &mut Trail,
+) -> Option<()> {
+    let taker = taker(tables, sight, number)?;
+    let Sight { at, version, sender, shell, .. } = *sight;
+    let outer = Plain::again(frame.window(at)?, version);
     if shell.udp != 0 {
         let header = udp::Udp::new(frame.window::<{ udp::Udp::LEN }>(shell.udp)?).ok()?;
         let is_good = match header.checksum() {
             [0, 0] => sender.is_ipv4 || taker.takes_zero_checksum,
-            _ => sums_up(frame.bytes().get(shell.udp..shell.end)?, addresses(frame, at, outer.version)?),
+            _ => sums_up(frame.bytes().get(shell.udp..shell.end)?, addresses(frame, at, version)?),
         };
         if !is_good {
             return None;
@@ -350,10 +475,17 @@ fn take_out(
     if taker.has_inner_source && !tables.tunnel(taker.id)?.decap.lets_out(inner_sender.address()) {
         return None;
     }
-    let place = lens.get_mut(outcome.trail.out_of().len())?;
+    let place = sight.lens.get_mut(trail.out_of().len())?;
     *place = ip.total_len as u64;
-    outcome.trail.left(taker.slot);
-    Some(Here { at: shell.inner, ip, hit, sender: inner_sender, ingress: Ingress::Tunnel(taker.id) })
+    trail.left(taker.slot);
+    (sight.at, sight.version, sight.hit) = (shell.inner, ip.version, hit);
+    (sight.sender, sight.ingress) = (inner_sender, Ingress::Tunnel(taker.id));
+    if let Hit::Local(number) = hit {
+        let upper = frame.window(sight.at + ip.header_len())?;
+        sight.shell = unshell(tables.local_at(number)?, upper, sight.at, ip)?;
+        sight.home = tables.taker_home(number, sight.sender, sight.shell.label);
+    }
+    Some(())
 }
 
 /// Both addresses of the header at `at`, as on the wire.
@@ -374,7 +506,7 @@ fn ends(frame: &Frame<'_>, version: Version) -> Option<(IpAddr, IpAddr)> {
 
 /// Whether the packet that `head` begins is for this sender.
 #[inline(always)]
-fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
+pub(super) fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
     match (version, head.first_chunk()) {
         (Version::V4, Some(header)) => ipv4::sender_of(ipv4::destination(header)) == sender,
         (Version::V6, Some(_)) => {

@@ -12,6 +12,10 @@ use crate::wire::ethernet::{Ethernet, EthernetRepr};
 use crate::wire::ethertype;
 use crate::wire::vlan::VlanRepr;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the next tables are told by: written and read by whoever compiles.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// Connected routes win over any that an operator gives for the same prefix.
 const CONNECTED: i64 = -1;
@@ -46,6 +50,7 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
     });
     routes.add_locals(locals.keys().copied());
     Ok(Tables {
+        serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         ports: ports(spec),
         interfaces,
         tunnels,

@@ -34,6 +34,7 @@ pub const MAX_IMAGE: usize = HEADROOM + Ethernet::LEN;
 /// Everything that a worker looks up.
 #[derive(Debug)]
 pub struct Tables {
+    serial: u64, // no two have the same
     ports: Vec<Port>,
     interfaces: Vec<Interface>,
     tunnels: Vec<Tunnel>,
@@ -114,6 +115,11 @@ pub struct Tunnel {
 /// An image, by its position in the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ImageId(u32);
+
+impl ImageId {
+    /// That of no image.
+    pub(crate) const NONE: ImageId = ImageId(u32::MAX);
+}
 
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +251,12 @@ impl Tables {
     #[inline]
     pub fn tunnel(&self, id: TunnelId) -> Option<&Tunnel> {
         self.tunnels.get(id.0 as usize)
+    }
+
+    /// What tells these tables from all others of this process.
+    #[inline]
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Whether there is more to look up than the caches of a core hold: some thousand tunnels.

@@ -12,18 +12,18 @@ use super::payload;
 use crate::frame::Frame;
 use crate::hint::prefetch;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Encap, InterfaceId, MAX_IMAGE, PortId, SourcePort, TunnelId, TunnelSpec, UdpKind};
+use crate::table::{Df, Encap, InterfaceId, MAX_IMAGE, PortId, SourcePort, TunnelId, TunnelSpec, UdpKind};
 use crate::verdict::{DropReason, Ingress};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::gre::GreRepr;
 use crate::wire::gue::{Gue, GueRepr};
 use crate::wire::ip::Version;
-use crate::wire::ipv4::Ipv4Repr;
+use crate::wire::ipv4::{self, Ipv4Repr};
 use crate::wire::ipv6::Ipv6Repr;
 use crate::wire::udp::{Udp, UdpRepr};
 use crate::wire::vlan::Vlan;
-use crate::wire::{at_mut, protocol};
+use crate::wire::{at_mut, ethertype, protocol};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -43,6 +43,7 @@ pub struct Image {
     link_len: u8, // of which Ethernet header and tag
     sums: bool,   // some layer has a checksum over its payload
     wants_flow: bool,
+    gre_fields: bool, // some layer has a GRE checksum or sequence number
     port: PortId,
     limit: u16,
     crossed: Ingress,
@@ -96,13 +97,13 @@ pub fn overhead(spec: &TunnelSpec) -> usize {
 }
 
 fn gue_header(encap: Encap, kind: UdpKind) -> Option<GueRepr> {
-    let protocol = if encap == Encap::Gre { protocol::GRE } else { 0 };
+    let protocol = if encap == Encap::Gre { protocol::GRE } else { protocol::IPV4 };
     (kind == UdpKind::Gue).then_some(GueRepr { header_len: Gue::LEN, protocol })
 }
 
 fn gre_header(spec: &TunnelSpec) -> Option<GreRepr> {
     (spec.encap == Encap::Gre).then_some(GreRepr {
-        protocol_type: 0,
+        protocol_type: ethertype::IPV4,
         has_checksum: spec.checksum,
         key: spec.key,
         sequence: spec.sequence.then_some(0),
@@ -119,6 +120,7 @@ impl Image {
             link_len: 0,
             sums: false,
             wants_flow: false,
+            gre_fields: false,
             port,
             limit,
             crossed: Ingress::Interface(crossed),
@@ -237,10 +239,9 @@ impl Image {
     /// # Errors
     /// [`Unstackable`] where there are [`MAX_LAYERS`] on it already, or more bytes than [`MAX_IMAGE`].
     pub fn stack(&self, id: TunnelId, spec: &TunnelSpec, remote: IpAddr) -> Result<Self, Unstackable> {
-        let mut bytes = self.bytes().to_vec();
-        if let Some(carrier) = self.layers.first() {
-            // The carrier's payload type is known now: a packet of this tunnel. It stands where the image has bytes.
-            let _ = carrier.fill_payload_type(&mut bytes, Version::of_address(spec.local));
+        let (mut image, mut bytes) = (self.clone(), self.bytes().to_vec());
+        if let Some(carrier) = image.layers.first_mut().filter(|_| spec.local.is_ipv6()) {
+            carrier.turn_to_ipv6(&mut bytes);
         }
         let ip = bytes.len();
         let (version, header) = ip_header(spec, remote);
@@ -274,14 +275,15 @@ impl Image {
             return Err(Unstackable::Bytes(bytes.len()));
         }
         let layer = Layer::new(spec, Places { version, ip, udp, gue, gre, end: bytes.len() }, &bytes);
-        let mut image = self.clone();
         image.set_bytes(&bytes);
         image.sums |= layer.has_sums();
         image.wants_flow |= layer.wants_flow();
+        image.gre_fields |= layer.has_gre_fields();
         image.crossed = Ingress::Tunnel(id);
         if image.layers.is_full() {
             return Err(Unstackable::Layers);
         }
+        image.layers.iter_mut().for_each(|carrier| carrier.carry(&layer));
         image.layers.insert(0, layer);
         Ok(image)
     }
@@ -327,6 +329,12 @@ impl Image {
         Ok(())
     }
 
+    /// Whether some GRE header has a checksum or a sequence number.
+    #[inline(always)]
+    pub(crate) fn has_gre_fields(&self) -> bool {
+        self.gre_fields
+    }
+
     /// Whether a checksum of its headers covers what is inside.
     #[inline(always)]
     pub(crate) fn has_sums(&self) -> bool {
@@ -347,61 +355,122 @@ impl Image {
         stats: &TunnelStats,
         trail: &mut Trail,
     ) -> Result<PortId, DropReason> {
-        let sum = if self.sums { Some(payload::sum(frame.bytes(), inherited.version)) } else { None };
-        self.apply_over(sum, frame, inherited, flow, identification, stats, trail)
+        let sum = if self.sums { payload::sum(frame.bytes(), inherited.version) } else { Sum::default() };
+        let inside = Inside { inherited, flow, sum };
+        let len = frame.len();
+        self.apply_numbered(inside, frame, identification, Some(stats), trail)?;
+        self.count(stats, 1, len as u64);
+        Ok(self.port)
     }
 
-    /// The same where the sum of the packet is known, which was taken before any header stood in front of it; `None` where
-    /// there is [no checksum](Self::has_sums) to cover it.
+    /// The same where all is known of the packet that the headers are filled in from, and no GRE header is
+    /// [numbered](Self::has_gre_fields). The packet is [counted](Self::count) by the caller.
     ///
     /// # Errors
     /// [`DropReason::Headroom`] where the buffer has no room in front.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // What the headers are filled in from, each of another place.
     pub(crate) fn apply_over(
         &self,
-        mut sum: Option<Sum>,
+        inside: Inside,
         frame: &mut Frame<'_>,
-        inherited: Inherited,
-        flow: FlowHash,
         identification: &mut u16,
-        stats: &TunnelStats,
         trail: &mut Trail,
-    ) -> Result<PortId, DropReason> {
-        // Each layer adds its own.
+    ) -> Result<(), DropReason> {
+        self.apply_numbered(inside, frame, identification, None, trail)
+    }
+
+    /// The same with GRE sequence numbers from `stats`.
+    #[inline(always)]
+    fn apply_numbered(
+        &self,
+        inside: Inside,
+        frame: &mut Frame<'_>,
+        identification: &mut u16,
+        stats: Option<&TunnelStats>,
+        trail: &mut Trail,
+    ) -> Result<(), DropReason> {
         self.put(frame)?;
-        let packet = frame.bytes_mut();
-        let mut inherited = inherited;
+        let packet = frame.bytes_and_room();
+        if let Some(stats) = stats {
+            self.number(packet.0, stats)?;
+        }
+        match self.sums {
+            true => self.fill::<true>(inside, packet, identification, trail),
+            false => self.fill::<false>(inside, packet, identification, trail),
+        }
+    }
+
+    /// Writes the sequence numbers of GRE.
+    fn number(&self, packet: &mut [u8], stats: &TunnelStats) -> Result<(), DropReason> {
+        for layer in &self.layers {
+            if let (Some(offset), Some(counters)) = (layer.gre_sequence, stats.slot(layer.slot)) {
+                *at_mut(packet, usize::from(offset))? = (counters.sequence.read() as u32).to_be_bytes();
+                counters.sequence.add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts packets that it was put in front of, of so many bytes before, for their tunnels.
+    #[inline(always)]
+    pub(crate) fn count(&self, stats: &TunnelStats, packets: u64, bytes: u64) {
         for layer in &self.layers {
             if let Some(counters) = stats.slot(layer.slot) {
-                counters.tx_packets.add(1);
-                counters.tx_bytes.add((packet.len() - usize::from(layer.end)) as u64);
-                if let Some(offset) = layer.gre_sequence {
-                    *at_mut(packet, usize::from(offset))? = (counters.sequence.read() as u32).to_be_bytes();
-                    counters.sequence.add(1);
-                }
+                counters.tx_packets.add(packets);
+                counters.tx_bytes.add(bytes + packets * u64::from(self.len - layer.end));
             }
-            trail.entered(layer.slot);
-            inherited = layer.fill(packet, inherited, flow, identification, sum.as_mut())?;
         }
-        Ok(self.port)
     }
+
+    /// Fills in the headers in front of a packet.
+    #[inline(always)]
+    fn fill<const SUMS: bool>(
+        &self,
+        inside: Inside,
+        (packet, len): (&mut [u8], usize),
+        identification: &mut u16,
+        trail: &mut Trail,
+    ) -> Result<(), DropReason> {
+        let Inside { inherited, flow, mut sum } = inside;
+        let Some((innermost, carriers)) = self.layers.split_first() else { return Ok(()) };
+        trail.entered(innermost.slot);
+        sum = innermost.fill_innermost::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
+        for layer in carriers {
+            trail.entered(layer.slot);
+            sum = layer.fill::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the headers in front of a packet are filled in from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inside {
+    /// What its own header says.
+    pub(crate) inherited: Inherited,
+    /// The hash of its flow.
+    pub(crate) flow: FlowHash,
+    /// The sum of all of it, where a [checksum](Image::has_sums) covers it.
+    pub(crate) sum: Sum,
 }
 
 fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
     let protocol = match (spec.udp, spec.encap) {
         (Some(_), _) => protocol::UDP,
         (None, Encap::Gre) => protocol::GRE,
-        (None, Encap::Ip) => 0,
+        (None, Encap::Ip) => protocol::IPV4,
     };
+    // Where one of both differs from packet to packet, both are filled in for each.
+    let is_fixed = spec.ttl.fixed().is_some() && (spec.df == Df::Set || spec.local.is_ipv6());
+    let (ttl, df) = if is_fixed { (spec.ttl.fixed().unwrap_or(0), ipv4::DF) } else { (0, 0) };
     match (spec.local, remote) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let header = Ipv4Repr {
                 traffic_class: 0,
                 total_len: 0,
                 identification: 0,
-                fragment: 0,
-                ttl: 0,
+                fragment: df,
+                ttl,
                 protocol,
                 source,
                 destination,
@@ -418,7 +487,7 @@ fn ip_header(spec: &TunnelSpec, remote: IpAddr) -> (Version, Vec<u8>) {
                 flow_label: 0,
                 payload_len: 0,
                 next_header: protocol,
-                hop_limit: 0,
+                hop_limit: ttl,
                 source: bits(source),
                 destination: bits(destination),
             };

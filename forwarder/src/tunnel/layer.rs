@@ -1,7 +1,8 @@
 //! One layer of an image: the headers of one tunnel, and how they are filled in for a packet.
 //!
 //! What is the same in every packet was summed up when the image was compiled, and the fields that differ are summed as
-//! they are written. Nothing is read back from memory that was just written, which would cost more than all the rest.
+//! they are written. Nothing is read back from memory that was just written, which would cost more than all the rest. Nor
+//! does a layer wait for the one inside: what it inherits through others is a mask over what the innermost packet says.
 
 use super::ecn;
 use super::encap::{HeaderKind, Part};
@@ -26,19 +27,42 @@ pub(super) struct Layer {
     pub(super) shim: Option<u8>, // GUE, or GRE where there is none
     pub(super) end: u8,
     payload_type: PayloadType,
-    ttl: u8,      // 0: the inner packet's
-    class: u8,    // what is fixed of DSCP and ECN
-    inherits: u8, // the bits of DSCP and ECN that are the inner packet's
-    df: Df,
+    class: Inherit, // DSCP and ECN
+    ttl: Inherit,
+    df: Inherit,      // of [`DF`]; nothing over IPv6
+    varies: bool,     // TTL and DF are not the same in every packet, or packets need an identification
     source_port: u16, // 0: from the flow
     has_udp_checksum: bool,
     gre_checksum: Option<u8>,
     pub(super) gre_sequence: Option<u8>,
     // Sums of what is the same in every packet.
     addresses: [u8; 2],
-    ip_rest: [u8; 2],   // of the IP header's other fixed words, its payload's type left out
+    ip_rest: [u8; 2],   // of the IP header, addresses included
     udp_port: [u8; 2],  // the destination
-    shim_rest: [u8; 2], // of what stands between UDP or IP and the payload, but for its type
+    shim_rest: [u8; 2], // of what stands between UDP or IP and the payload
+}
+
+/// Don't fragment, in the byte of an IPv4 header that holds it.
+const DF: u8 = (ipv4::DF >> 8) as u8;
+
+/// How a field of one byte comes from the same field of the innermost packet.
+#[derive(Clone, Copy, Debug)]
+struct Inherit {
+    fixed: u8,
+    mask: u8, // the bits that are inherited
+}
+
+impl Inherit {
+    /// The field for a packet that has `inner` there.
+    #[inline(always)]
+    fn of(self, inner: u8) -> u8 {
+        self.fixed | inner & self.mask
+    }
+
+    /// The same by way of a layer inside, which comes between the packet and this one.
+    fn by_way_of(self, inside: Inherit) -> Self {
+        Inherit { fixed: self.fixed | inside.fixed & self.mask, mask: self.mask & inside.mask }
+    }
 }
 
 /// Where a layer says what it carries.
@@ -69,32 +93,24 @@ pub(super) struct Places {
 #[derive(Clone, Copy, Debug)]
 pub struct Inherited {
     pub(super) version: Version,
-    traffic_class: u8,
+    class: u8,
     ttl: u8,
-    dont_fragment: bool,
+    df: u8,
 }
 
 impl Inherited {
     /// From a checked header.
     #[inline]
     pub fn new(ip: Ip<'_>) -> Self {
-        Inherited {
-            version: ip.version(),
-            traffic_class: ip.traffic_class(),
-            ttl: ip.ttl(),
-            dont_fragment: ip.dont_fragment(),
-        }
+        let df = if ip.dont_fragment() { DF } else { 0 };
+        Inherited { version: ip.version(), class: ip.traffic_class(), ttl: ip.ttl(), df }
     }
 
     /// From a header that was read at a glance.
     #[inline(always)]
     pub(crate) fn plain(ip: Plain) -> Self {
-        Inherited {
-            version: ip.version,
-            traffic_class: ip.traffic_class,
-            ttl: ip.ttl,
-            dont_fragment: ip.dont_fragment,
-        }
+        let df = if ip.dont_fragment { DF } else { 0 };
+        Inherited { version: ip.version, class: ip.traffic_class, ttl: ip.ttl, df }
     }
 
     /// The same for a packet whose TTL is being lowered.
@@ -102,6 +118,13 @@ impl Inherited {
     pub fn one_hop_later(self) -> Self {
         Inherited { ttl: self.ttl.saturating_sub(1), ..self }
     }
+}
+
+/// What is to be added to the sums of a layer that carries IPv6 in place of IPv4.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turned {
+    shim: Sum,
+    ip: Sum,
 }
 
 impl Layer {
@@ -117,16 +140,16 @@ impl Layer {
         };
         let sum = |range: std::ops::Range<usize>| Sum::of(image.get(range).unwrap_or_default()).to_word();
         let ip_rest = match version {
-            // Up to the checksum, which is that of the header as it was laid out.
-            Version::V4 => sum(ip..ip + 10),
-            // The next header: version, traffic class, flow label and length are summed as they are filled in.
-            Version::V6 => sum(ip + 6..ip + 8),
+            // All but the checksum, which is that of the header as it was laid out.
+            Version::V4 => (Sum::word(sum(ip..ip + 10)) + Sum::word(sum(ip + 12..ip + 20))).to_word(),
+            // Version, traffic class, flow label and length are summed as they are filled in.
+            Version::V6 => sum(ip + 6..ip + 40),
         };
-        let inherits_dscp = matches!(spec.dscp, Dscp::Inherit | Dscp::Uniform);
-        let dscp = match spec.dscp {
-            Dscp::Fixed(dscp) => dscp << 2,
-            Dscp::Inherit | Dscp::Uniform => 0,
+        let (dscp, dscp_mask) = match spec.dscp {
+            Dscp::Fixed(dscp) => (dscp << 2, 0),
+            Dscp::Inherit | Dscp::Uniform => (0, !ecn::MASK),
         };
+        let ecn_mask = if spec.ecn == Ecn::Rfc6040 { ecn::MASK } else { 0 };
         Layer {
             slot: spec.slot,
             version,
@@ -140,11 +163,17 @@ impl Layer {
                 (None, None, None) => PayloadType::Ip(at(ip + if version == Version::V4 { 9 } else { 6 })),
                 (None, None, Some(_)) => PayloadType::Unsaid,
             },
-            ttl: spec.ttl.fixed().unwrap_or(0),
-            class: dscp,
-            inherits: if inherits_dscp { !ecn::MASK } else { 0 }
-                | if spec.ecn == Ecn::Rfc6040 { ecn::MASK } else { 0 },
-            df: spec.df,
+            varies: spec.ttl.fixed().is_none() || (version == Version::V4 && spec.df != Df::Set),
+            class: Inherit { fixed: dscp, mask: dscp_mask | ecn_mask },
+            ttl: spec
+                .ttl
+                .fixed()
+                .map_or(Inherit { fixed: 0, mask: 0xff }, |ttl| Inherit { fixed: ttl, mask: 0 }),
+            df: match (version, spec.df) {
+                (Version::V4, Df::Set) => Inherit { fixed: DF, mask: 0 },
+                (Version::V4, Df::Inherit) => Inherit { fixed: 0, mask: DF },
+                (Version::V4, Df::Clear) | (Version::V6, _) => Inherit { fixed: 0, mask: 0 },
+            },
             source_port: match spec.udp.map(|udp| udp.source_port) {
                 Some(SourcePort::Fixed(port)) => port,
                 Some(SourcePort::Flow) | None => 0,
@@ -189,81 +218,117 @@ impl Layer {
         self.gre_checksum.is_some() || self.has_udp_checksum
     }
 
+    /// Whether GRE has fields that differ from packet to packet.
+    pub(super) fn has_gre_fields(&self) -> bool {
+        self.gre_checksum.is_some() || self.gre_sequence.is_some()
+    }
+
     /// Whether something in it comes from the hash of the inner flow.
     pub(super) fn wants_flow(&self) -> bool {
         self.version == Version::V6 || (self.udp.is_some() && self.source_port == 0)
     }
 
-    /// Writes what kind of packet this layer carries.
-    #[inline(always)]
-    pub(super) fn fill_payload_type(&self, packet: &mut [u8], inner: Version) -> Result<(), DropReason> {
-        match self.payload_type {
-            PayloadType::Ethertype(offset) => {
-                *at_mut(packet, usize::from(offset))? = inner.ethertype().to_be_bytes();
-            }
-            PayloadType::Gue(offset) | PayloadType::Ip(offset) => {
-                *at_mut(packet, usize::from(offset))? = [inner.protocol()];
-            }
-            PayloadType::Unsaid => {}
-        }
-        Ok(())
+    /// Puts `inside` between this layer and the packets, in an image that both are part of.
+    pub(super) fn carry(&mut self, inside: &Layer) {
+        self.class = self.class.by_way_of(inside.class);
+        self.ttl = self.ttl.by_way_of(inside.ttl);
+        self.df = self.df.by_way_of(inside.df);
     }
 
-    /// Fills in everything that depends on the packet. `sum` is that of what follows the layer's headers, if `sums`, and
-    /// is left as that of the whole layer. Returns what the next layer out inherits.
+    /// Says for good that what this layer carries, which stands right behind it in `image`, is IPv6.
+    pub(super) fn turn_to_ipv6(&mut self, image: &mut [u8]) {
+        // It stands where the image has bytes.
+        let turned = self.say_ipv6(image).unwrap_or_default();
+        self.shim_rest = (Sum::word(self.shim_rest) + turned.shim).to_word();
+        self.ip_rest = (Sum::word(self.ip_rest) + turned.ip).to_word();
+    }
+
+    /// Says that this layer carries IPv6. An image says that it carries IPv4.
+    #[cold]
+    fn say_ipv6(&self, packet: &mut [u8]) -> Result<Turned, DropReason> {
+        let turn = |from: [u8; 2], to: [u8; 2]| Sum::word(from).opposite() + Sum::word(to);
+        let (ipv4, ipv6) = (Version::V4, Version::V6);
+        Ok(match self.payload_type {
+            PayloadType::Ethertype(offset) => {
+                *at_mut(packet, usize::from(offset))? = ipv6.ethertype().to_be_bytes();
+                let shim = turn(ipv4.ethertype().to_be_bytes(), ipv6.ethertype().to_be_bytes());
+                Turned { shim, ip: Sum::default() }
+            }
+            PayloadType::Gue(offset) => {
+                *at_mut(packet, usize::from(offset))? = [ipv6.protocol()];
+                let shim = turn([0, ipv4.protocol()], [0, ipv6.protocol()]);
+                Turned { shim, ip: Sum::default() }
+            }
+            PayloadType::Ip(offset) => {
+                *at_mut(packet, usize::from(offset))? = [ipv6.protocol()];
+                let word = |protocol| if self.version == Version::V4 { [0, protocol] } else { [protocol, 0] };
+                Turned { shim: Sum::default(), ip: turn(word(ipv4.protocol()), word(ipv6.protocol())) }
+            }
+            PayloadType::Unsaid => Turned::default(),
+        })
+    }
+
+    /// Fills in everything that depends on the packet, of the layer right in front of it. `packet` begins with the image's
+    /// first byte and is `len` bytes long, with room behind. `sum` is that of what is inside, if `SUMS`. Returns that of the
+    /// whole.
     #[inline(always)]
-    pub(super) fn fill(
+    pub(super) fn fill_innermost<const SUMS: bool>(
         &self,
-        packet: &mut [u8],
-        inner: Inherited,
+        (packet, len): (&mut [u8], usize),
+        inherited: Inherited,
         flow: FlowHash,
         identification: &mut u16,
-        sum: Option<&mut Sum>,
-    ) -> Result<Inherited, DropReason> {
-        self.fill_payload_type(packet, inner.version)?;
-        let mut below = Sum::default();
-        if let Some(sum) = &sum {
-            below = self.sum_shim(packet, inner.version, **sum)?;
-        }
-        let total_len = packet.len() - usize::from(self.ip);
-        if let Some(udp) = self.udp {
-            below = self.fill_udp(packet, usize::from(udp), flow, below, sum.is_some())?;
-        }
-        let class = self.class | inner.traffic_class & self.inherits;
-        let ttl = if self.ttl == 0 { inner.ttl } else { self.ttl };
-        let dont_fragment = match self.df {
-            Df::Set => true,
-            Df::Inherit => inner.dont_fragment,
-            Df::Clear => false,
+        sum: Sum,
+    ) -> Result<Sum, DropReason> {
+        let turned = match inherited.version {
+            Version::V4 => Turned::default(),
+            Version::V6 => self.say_ipv6(packet)?,
         };
+        self.fill_around::<SUMS>((packet, len), inherited, flow, identification, sum, turned)
+    }
+
+    /// The same of a layer further out. `sum` is that of what follows its headers.
+    #[inline(always)]
+    pub(super) fn fill<const SUMS: bool>(
+        &self,
+        packet: (&mut [u8], usize),
+        inherited: Inherited,
+        flow: FlowHash,
+        identification: &mut u16,
+        sum: Sum,
+    ) -> Result<Sum, DropReason> {
+        self.fill_around::<SUMS>(packet, inherited, flow, identification, sum, Turned::default())
+    }
+
+    #[inline(always)]
+    fn fill_around<const SUMS: bool>(
+        &self,
+        (packet, len): (&mut [u8], usize),
+        inherited: Inherited,
+        flow: FlowHash,
+        identification: &mut u16,
+        inside: Sum,
+        turned: Turned,
+    ) -> Result<Sum, DropReason> {
+        let mut sum = inside;
+        if SUMS {
+            sum = self.sum_shim(packet, inside, turned.shim)?;
+        }
+        let total_len = len - usize::from(self.ip);
+        if let Some(udp) = self.udp {
+            sum = self.fill_udp::<SUMS>((packet, len), usize::from(udp), flow, sum)?;
+        }
+        let class = self.class.of(inherited.class);
         match self.version {
             Version::V4 => {
                 let header: &mut [u8; Ipv4::LEN] = at_mut(packet, usize::from(self.ip))?;
-                // An atomic datagram needs no identification (RFC 6864 §4.1); others must not repeat one soon.
-                let (identification, fragment) = match dont_fragment {
-                    true => ([0, 0], ipv4::DF.to_be_bytes()),
-                    false => {
-                        *identification = identification.wrapping_add(1);
-                        (identification.to_be_bytes(), [0, 0])
-                    }
-                };
                 let len = (total_len as u16).to_be_bytes();
-                let protocol = match self.payload_type {
-                    PayloadType::Ip(_) => inner.version.protocol(),
-                    _ => 0,
-                };
-                let words = Sum::word(self.ip_rest)
-                    + Sum::word(self.addresses)
-                    + Sum::word([0, class])
-                    + Sum::word(len)
-                    + Sum::word(identification)
-                    + Sum::word(fragment)
-                    + Sum::word([ttl, protocol]);
                 header[1] = class;
                 [header[2], header[3]] = len;
-                [header[4], header[5]] = identification;
-                [header[6], header[7]] = fragment;
-                header[8] = ttl;
+                let mut words = Sum::word(self.ip_rest) + turned.ip + Sum::word([0, class]) + Sum::word(len);
+                if self.varies {
+                    words = words + self.fill_varying(header, inherited, identification);
+                }
                 [header[10], header[11]] = words.checksum();
                 // With its checksum in place the header sums to nothing.
             }
@@ -273,46 +338,45 @@ impl Layer {
                 let len = ((total_len - Ipv6::LEN) as u16).to_be_bytes();
                 [header[0], header[1], header[2], header[3]] = word;
                 [header[4], header[5]] = len;
-                header[7] = ttl;
-                if sum.is_some() {
-                    let protocol = match self.payload_type {
-                        PayloadType::Ip(_) => inner.version.protocol(),
-                        _ => 0,
-                    };
-                    let [a, b, c, d] = word;
-                    below = below
-                        + Sum::word(self.ip_rest)
-                        + Sum::word(self.addresses)
-                        + Sum::word([a, b])
-                        + Sum::word([c, d])
-                        + Sum::word(len)
-                        + Sum::word([protocol, ttl]);
+                if SUMS {
+                    sum = sum + Sum::word(self.ip_rest) + turned.ip + Sum::pair(word) + Sum::word(len);
+                }
+                if self.varies {
+                    let ttl = self.ttl.of(inherited.ttl);
+                    header[7] = ttl;
+                    sum = sum + Sum::word([0, ttl]);
                 }
             }
         }
-        if let Some(sum) = sum {
-            *sum = below;
+        Ok(sum)
+    }
+
+    /// Fills in identification, DF and TTL, which are zero before. Returns their sum.
+    #[inline(always)]
+    fn fill_varying(
+        &self,
+        header: &mut [u8; Ipv4::LEN],
+        inherited: Inherited,
+        identification: &mut u16,
+    ) -> Sum {
+        let (df, ttl) = (self.df.of(inherited.df), self.ttl.of(inherited.ttl));
+        // An atomic datagram needs no identification (RFC 6864 §4.1); others must not repeat one soon.
+        if df == 0 {
+            *identification = identification.wrapping_add(1);
+            [header[4], header[5]] = identification.to_be_bytes();
         }
-        Ok(Inherited {
-            version: self.version,
-            traffic_class: class,
-            ttl,
-            dont_fragment: dont_fragment && self.version == Version::V4,
-        })
+        header[6] = df;
+        header[8] = ttl;
+        Sum::word([header[4], header[5]]) + Sum::word([df, 0]) + Sum::word([ttl, 0])
     }
 
     /// Adds the headers between UDP or IP and the inner packet to `inside`, and writes the GRE checksum where there is one.
     #[inline(always)]
-    fn sum_shim(&self, packet: &mut [u8], inner: Version, inside: Sum) -> Result<Sum, DropReason> {
-        if self.gre_checksum.is_some() || self.gre_sequence.is_some() {
+    fn sum_shim(&self, packet: &mut [u8], inside: Sum, turned: Sum) -> Result<Sum, DropReason> {
+        if self.has_gre_fields() {
             return self.sum_gre_fields(packet, inside);
         }
-        let said = match self.payload_type {
-            PayloadType::Ethertype(_) => Sum::word(inner.ethertype().to_be_bytes()),
-            PayloadType::Gue(_) => Sum::word([0, inner.protocol()]),
-            PayloadType::Ip(_) | PayloadType::Unsaid => Sum::default(),
-        };
-        Ok(inside + Sum::word(self.shim_rest) + said)
+        Ok(inside + Sum::word(self.shim_rest) + turned)
     }
 
     /// The same where GRE has fields that differ from packet to packet.
@@ -330,23 +394,22 @@ impl Layer {
         Ok(Sum::of(packet.get(shim..gre).unwrap_or_default()))
     }
 
-    /// Fills in the UDP header and returns its sum with all behind it, if `sums`.
+    /// Fills in the UDP header and returns its sum with all behind it, if `SUMS`.
     #[inline(always)]
-    fn fill_udp(
+    fn fill_udp<const SUMS: bool>(
         &self,
-        packet: &mut [u8],
+        (packet, len): (&mut [u8], usize),
         offset: usize,
         flow: FlowHash,
         inside: Sum,
-        sums: bool,
     ) -> Result<Sum, DropReason> {
-        let len = packet.len() - offset;
+        let len = len - offset;
         let header: &mut [u8; Udp::LEN] = at_mut(packet, offset)?;
         let source = if self.source_port == 0 { flow.source_port() } else { self.source_port }.to_be_bytes();
         [header[0], header[1]] = source;
         let len_bytes = (len as u16).to_be_bytes();
         [header[4], header[5]] = len_bytes;
-        if !sums {
+        if !SUMS {
             return Ok(inside);
         }
         let sum = inside + Sum::word(source) + Sum::word(self.udp_port) + Sum::word(len_bytes);
