@@ -1,6 +1,7 @@
 //! The commands' end of the control socket.
 
-use crate::protocol::Request;
+use crate::protocol::{Answer, Request};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -59,9 +60,8 @@ pub(crate) enum AskError {
 }
 
 /// Sends `request` to the daemon that listens on `path` and returns what it answers.
-pub(crate) fn ask(path: &Path, request: &Request) -> Result<Value, AskError> {
+pub(crate) fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T, AskError> {
     let broken = |source| AskError::Broken { path: path.to_owned(), source };
-    let foreign = |what: &str| AskError::Foreign { path: path.to_owned(), what: what.to_owned() };
     let mut stream = UnixStream::connect(path).map_err(|source| match source.kind() {
         ErrorKind::PermissionDenied => AskError::NotAllowed { path: path.to_owned(), source },
         _ => AskError::NoDaemon { path: path.to_owned(), source },
@@ -79,12 +79,9 @@ pub(crate) fn ask(path: &Path, request: &Request) -> Result<Value, AskError> {
     if answer.is_empty() {
         return Err(broken(io::Error::new(ErrorKind::UnexpectedEof, "it closed the connection")));
     }
-    let mut answer: Value = serde_json::from_slice(&answer).map_err(|error| foreign(&error.to_string()))?;
-    if let Some(value) = answer.get_mut("ok") {
-        return Ok(value.take());
+    match serde_json::from_slice(&answer) {
+        Ok(Answer::Done(value)) => Ok(value),
+        Ok(Answer::Refused { message, diagnostics }) => Err(AskError::Refused { message, diagnostics }),
+        Err(error) => Err(AskError::Foreign { path: path.to_owned(), what: error.to_string() }),
     }
-    let error = answer.get("error").ok_or_else(|| foreign("neither \"ok\" nor \"error\" in its answer"))?;
-    let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
-    let diagnostics = error.get("diagnostics").and_then(Value::as_array).cloned().unwrap_or_default();
-    Err(AskError::Refused { message, diagnostics })
 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Slots};
 use crate::crew::{Crew, CrewError};
-use crate::protocol::{Request, Topic, failure, success};
+use crate::protocol::{Answer, Request, Topic};
 use crate::report::counters;
 use crate::report::inventory;
 use crate::report::latency::Latency;
@@ -36,14 +36,14 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Answers a client's line.
     pub(crate) fn answer(&mut self, line: &[u8]) -> Vec<u8> {
-        let answer = match serde_json::from_slice(line) {
-            Ok(Request::Show { what }) => success(self.show(what)),
+        match serde_json::from_slice(line) {
+            Ok(Request::Show { what }) => Answer::Done(self.show(what)).line(),
             Ok(Request::Hgrm {}) => {
                 self.latency.refresh();
-                success(self.latency.hgrm(&self.spec))
+                Answer::Done(self.latency.hgrm(&self.spec)).line()
             }
-            Ok(Request::Plan { file }) => self.answer_plan(file),
-            Ok(Request::Reload { file }) => self.answer_reload(file),
+            Ok(Request::Plan { file }) => self.answer_plan(file).line(),
+            Ok(Request::Reload { file }) => self.answer_reload(file).line(),
             Ok(Request::TraceStart { question }) => {
                 reply(self.trace.start(&question, &self.config, &self.spec))
             }
@@ -52,11 +52,10 @@ impl Daemon {
             }
             Ok(Request::TraceStop { id }) => {
                 self.trace.end(id);
-                success(json!({}))
+                Answer::Done(json!({})).line()
             }
-            Err(error) => failure(&format!("not a request that this culvert knows: {error}"), json!([])),
-        };
-        answer.to_string().into_bytes()
+            Err(error) => Answer::refused(format!("not a request that this culvert knows: {error}")).line(),
+        }
     }
 
     /// Ends an interval.
@@ -100,6 +99,9 @@ impl Daemon {
     }
 }
 
-fn reply(result: Result<Value, String>) -> Value {
-    result.map_or_else(|message| failure(&message, json!([])), success)
+fn reply(result: Result<Value, String>) -> Vec<u8> {
+    match result {
+        Ok(value) => Answer::Done(value).line(),
+        Err(message) => Answer::refused(message).line(),
+    }
 }

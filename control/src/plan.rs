@@ -11,36 +11,39 @@ use forwarder::table::{
     TunnelId, TunnelSpec, UdpChecksum, UdpKind,
 };
 use same::{Same, interface, tunnel};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
-/// Everything that differs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Everything that differs: in JSON an array of `{"kind", "name", "change", "keys": [{"key", "old", "new"}]}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Plan {
     changes: Vec<Change>,
 }
 
 /// One item that differs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
-    kind: &'static str,
+    kind: Cow<'static, str>,
     name: String,
-    what: What,
+    change: What,
+    keys: Vec<Difference>, // of an item that is changed
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum What {
     Added,
     Removed,
-    Changed(Vec<Difference>),
+    Changed,
 }
 
 /// A key with its old and new value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Difference {
-    key: &'static str,
+    key: Cow<'static, str>,
     old: String,
     new: String,
 }
@@ -75,97 +78,75 @@ impl Plan {
             new_items.iter().map(|item| (item.identity(), item)).collect();
         let mut changes = Vec::new();
         for item in &new_items {
-            let what = match before.get(&item.identity()) {
-                None => What::Added,
+            match before.get(&item.identity()) {
+                None => changes.push(item.change(What::Added, Vec::new())),
                 Some(old) => match differences(old, item) {
-                    none if none.is_empty() => continue,
-                    some => What::Changed(some),
+                    none if none.is_empty() => {}
+                    some => changes.push(item.change(What::Changed, some)),
                 },
-            };
-            changes.push(Change { kind: item.kind, name: item.name.clone(), what });
+            }
         }
-        for item in old_items.iter().filter(|item| !after.contains_key(&item.identity())) {
-            changes.push(Change { kind: item.kind, name: item.name.clone(), what: What::Removed });
-        }
+        let removed = old_items.iter().filter(|item| !after.contains_key(&item.identity()));
+        changes.extend(removed.map(|item| item.change(What::Removed, Vec::new())));
         changes.extend(reordered(&old.port_names(), &new.port_names()));
         Plan { changes }
     }
 
     /// What a running daemon cannot change: cores, memory, the socket, devices and their order.
     pub(crate) fn restart(&self) -> Vec<String> {
-        let needs = |change: &Change| match (change.kind, &change.what) {
-            ("system", What::Changed(differences)) => {
-                let keys = differences.iter().map(|difference| difference.key);
-                Some(format!("{} ({})", change.name, keys.collect::<Vec<_>>().join(", ")))
+        let needs = |change: &Change| {
+            let Change { kind, name, change, keys } = change;
+            let listed = |fits: fn(&str) -> bool| {
+                keys.iter()
+                    .map(|difference| &*difference.key)
+                    .filter(|key| fits(key))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            match (&**kind, change) {
+                ("system", What::Changed) => Some(format!("{name} ({})", listed(|_| true))),
+                ("port", What::Changed) => {
+                    let keys = listed(|key| FIXED_KEYS.contains(&key));
+                    (!keys.is_empty()).then(|| format!("port {name} ({keys})"))
+                }
+                ("port", What::Added) => Some(format!("port {name} (added)")),
+                ("port", What::Removed) => Some(format!("port {name} (removed)")),
+                _ => None,
             }
-            ("port", What::Changed(differences)) => {
-                let keys = differences
-                    .iter()
-                    .map(|difference| difference.key)
-                    .filter(|key| FIXED_KEYS.contains(key));
-                let keys = keys.collect::<Vec<_>>().join(", ");
-                (!keys.is_empty()).then(|| format!("port {} ({keys})", change.name))
-            }
-            ("port", What::Added) => Some(format!("port {} (added)", change.name)),
-            ("port", What::Removed) => Some(format!("port {} (removed)", change.name)),
-            _ => None,
         };
         self.changes.iter().filter_map(needs).collect()
     }
 
     /// How many items of each sort, in a few words.
     pub(crate) fn summary(&self) -> String {
-        let count = |fits: fn(&What) -> bool| self.changes.iter().filter(|change| fits(&change.what)).count();
-        let added = count(|what| matches!(what, What::Added));
-        let removed = count(|what| matches!(what, What::Removed));
-        let changed = count(|what| matches!(what, What::Changed(_)));
+        let count = |what| self.changes.iter().filter(|change| change.change == what).count();
+        let [added, removed, changed] = [What::Added, What::Removed, What::Changed].map(count);
         match self.changes.is_empty() {
             true => "nothing changes".to_owned(),
             false => format!("{added} added, {removed} removed, {changed} changed"),
         }
     }
 
-    /// An array of `{"kind", "name", "change", "keys": [{"key", "old", "new"}]}`.
-    pub(crate) fn json(&self) -> Value {
-        self.changes.iter().map(Change::json).collect()
-    }
-}
-
-impl Change {
-    fn json(&self) -> Value {
-        let (change, differences) = match &self.what {
-            What::Added => ("added", &[][..]),
-            What::Removed => ("removed", &[][..]),
-            What::Changed(differences) => ("changed", differences.as_slice()),
-        };
-        let key = |difference: &Difference| json!({ "key": difference.key, "old": difference.old, "new": difference.new });
-        let keys: Vec<Value> = differences.iter().map(key).collect();
-        json!({ "kind": self.kind, "name": self.name, "change": change, "keys": keys })
-    }
-}
-
-/// A plan, as [`Plan::json`] gives it, for people: a line for each item, and one for each key of a changed one.
-pub(crate) fn text(plan: &Value) -> String {
-    let field =
-        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    for change in plan.as_array().into_iter().flatten() {
-        let sign = match field(change, "change").as_str() {
-            "added" => '+',
-            "removed" => '-',
-            _ => '~',
-        };
-        let _ = writeln!(text, "{sign} {} {}", field(change, "kind"), field(change, "name"));
-        for key in change.get("keys").and_then(Value::as_array).into_iter().flatten() {
-            let _ =
-                writeln!(text, "    {}: {} -> {}", field(key, "key"), field(key, "old"), field(key, "new"));
+    /// For people: a line for each item, and one for each key of a changed one.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        for Change { kind, name, change, keys } in &self.changes {
+            let sign = match change {
+                What::Added => '+',
+                What::Removed => '-',
+                What::Changed => '~',
+            };
+            let _ = writeln!(text, "{sign} {kind} {name}");
+            for Difference { key, old, new } in keys {
+                let _ = writeln!(text, "    {key}: {old} -> {new}");
+            }
         }
+        if text.is_empty() {
+            text.push_str("nothing changes\n");
+        }
+        text
     }
-    if text.is_empty() {
-        text.push_str("nothing changes\n");
-    }
-    text
 }
 
 impl Keys<'_> {
@@ -181,12 +162,16 @@ impl Item<'_> {
     fn identity(&self) -> (&str, &str) {
         (self.kind, &self.name)
     }
+
+    fn change(&self, change: What, keys: Vec<Difference>) -> Change {
+        Change { kind: self.kind.into(), name: self.name.clone(), change, keys }
+    }
 }
 
 fn differences(old: &Item<'_>, new: &Item<'_>) -> Vec<Difference> {
     let (old, new) = (old.keys.list(), new.keys.list());
     let keys = old.iter().zip(new.iter()).filter(|(old, new)| old.1 != new.1);
-    keys.map(|(old, new)| Difference { key: new.0, old: old.1.clone(), new: new.1.clone() }).collect()
+    keys.map(|(old, new)| Difference { key: new.0.into(), old: old.1.clone(), new: new.1.clone() }).collect()
 }
 
 /// Ports that both have, in another order.
@@ -197,9 +182,10 @@ fn reordered(old: &[&str], new: &[&str]) -> Option<Change> {
     };
     let (old, new) = (common(old, new), common(new, old));
     (old != new).then(|| Change {
-        kind: "system",
+        kind: "system".into(),
         name: "ports".to_owned(),
-        what: What::Changed(vec![Difference { key: "order", old, new }]),
+        change: What::Changed,
+        keys: vec![Difference { key: "order".into(), old, new }],
     })
 }
 
@@ -417,6 +403,7 @@ pub(crate) fn mac(Mac(bytes): Mac) -> String {
 mod tests {
     use super::*;
     use crate::config::{Slots, parse};
+    use serde_json::json;
 
     const BASE: &str = r#"
         [[port]]
@@ -466,10 +453,7 @@ mod tests {
         let profile = profile.replace("mss = { ipv4 = 1332, ipv6 = 1312 }", "");
         let same = plan(BASE, &profile);
         assert_eq!(same, Plan::default());
-        assert_eq!(
-            (same.summary(), text(&same.json())),
-            ("nothing changes".into(), "nothing changes\n".into())
-        );
+        assert_eq!((same.summary(), same.text()), ("nothing changes".into(), "nothing changes\n".into()));
     }
 
     #[test]
@@ -510,17 +494,18 @@ mod tests {
             let plan = plan(BASE, &BASE.replace(from, to));
             let expected = json!([{"kind": kind, "name": name, "change": "changed",
                 "keys": [{"key": key, "old": old, "new": new}]}]);
-            assert_eq!(plan.json(), expected);
+            assert_eq!(serde_json::to_value(&plan).unwrap(), expected);
+            assert_eq!(serde_json::from_value::<Plan>(expected).unwrap(), plan);
             assert!(plan.restart().is_empty(), "{kind}");
             assert_eq!(plan.summary(), "0 added, 0 removed, 1 changed");
-            assert_eq!(text(&plan.json()), format!("~ {kind} {name}\n    {key}: {old} -> {new}\n"));
+            assert_eq!(plan.text(), format!("~ {kind} {name}\n    {key}: {old} -> {new}\n"));
         }
     }
 
     #[test]
     fn a_renamed_item_is_one_removed_and_one_added() {
         let plan = plan(BASE, &BASE.replace("\"v\"", "\"w\""));
-        let lines = text(&plan.json());
+        let lines = plan.text();
         assert_eq!(lines, "+ vlan w\n+ mss_clamp w out\n- vlan v\n- mss_clamp v out\n");
     }
 
@@ -546,12 +531,12 @@ mod tests {
         let more =
             |keys: &str| format!("{BASE}[[route]]\nprefix = \"10.0.0.0/8\"\ngateway = \"192.0.2.2\"\n{keys}");
         let plan = plan(&more("weight = 1\n"), &more("weight = 2\n"));
-        assert_eq!(text(&plan.json()), "~ route 10.0.0.0/8 via 192.0.2.2 on a\n    weight: 1 -> 2\n");
+        assert_eq!(plan.text(), "~ route 10.0.0.0/8 via 192.0.2.2 on a\n    weight: 1 -> 2\n");
     }
 
     #[test]
     fn routes_alike_are_numbered() {
         let twice = format!("{BASE}\n[[route]]\nprefix = \"10.0.0.0/8\"\ntunnel = \"t\"");
-        assert_eq!(text(&plan(BASE, &twice).json()), "+ route 10.0.0.0/8 into t #2\n");
+        assert_eq!(plan(BASE, &twice).text(), "+ route 10.0.0.0/8 into t #2\n");
     }
 }

@@ -1,9 +1,10 @@
 //! What the commands ask the daemon over its socket: one line of JSON asked, one answered, connection closed.
 
+use crate::plan::Plan;
 use crate::trace::Question;
 use serde::{Deserialize, Serialize};
-#[cfg(feature = "dpdk")]
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
 /// The longest request in bytes; each is a command and a path.
@@ -70,14 +71,77 @@ pub(crate) enum Topic {
     Config,
 }
 
-/// The answer that carries `value`.
-#[cfg(feature = "dpdk")]
-pub(crate) fn success(value: Value) -> Value {
-    json!({ "ok": value })
+/// An answer. It is written and read as it stands here, because one of a large file is many megabytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Answer<T> {
+    /// What was asked for.
+    #[serde(rename = "ok")]
+    Done(T),
+    /// Why there is nothing.
+    #[serde(rename = "error")]
+    Refused {
+        /// A sentence.
+        message: String,
+        /// The findings in a file, where there are any, as `check --json` has them.
+        diagnostics: Vec<Value>,
+    },
 }
 
-/// The answer that carries an error: a sentence, and the findings in a file where there are any.
-#[cfg(feature = "dpdk")]
-pub(crate) fn failure(message: &str, diagnostics: Value) -> Value {
-    json!({ "error": { "message": message, "diagnostics": diagnostics } })
+impl Answer<()> {
+    /// An error without findings.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn refused(message: String) -> Self {
+        Answer::Refused { message, diagnostics: Vec::new() }
+    }
+}
+
+impl<T: Serialize> Answer<T> {
+    /// The answer's line, without its end.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn line(&self) -> Vec<u8> {
+        // Only maps with keys that are no texts cannot be written, and there are none.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// What a file changes, or would change.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Changes {
+    /// The generation that it was published as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<u64>,
+    /// Item by item.
+    pub(crate) plan: Plan,
+    /// What only a restart can change of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restart: Option<Vec<String>>,
+    /// What is odd about the file.
+    pub(crate) warnings: Vec<Value>,
+    /// How long publishing it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<Stages>,
+}
+
+/// How long each part of a reload took, in seconds. While the control thread is at it, the workers forward.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Stages {
+    /// From the file to checked values.
+    pub(crate) read: f64,
+    /// From these to tables.
+    pub(crate) compile: f64,
+    /// What changes, and whether it may.
+    pub(crate) compare: f64,
+    /// Until every worker had taken the tables.
+    pub(crate) publish: f64,
+}
+
+impl Display for Stages {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [read, compile, compare, publish] =
+            [self.read, self.compile, self.compare, self.publish].map(|seconds| seconds * 1e3);
+        write!(
+            f,
+            "read in {read:.1} ms, compiled in {compile:.1}, compared in {compare:.1}, published in {publish:.1}"
+        )
+    }
 }

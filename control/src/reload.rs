@@ -7,15 +7,14 @@ use crate::config;
 use crate::daemon::Daemon;
 use crate::diagnostic::Diagnostic;
 use crate::plan::Plan;
-use crate::protocol::{failure, success};
+use crate::protocol::{Answer, Changes, Stages};
 use crate::report::say;
 use crate::run::{log, notify};
 use forwarder::publish::Stalled;
 use forwarder::stats::TunnelCounters;
 use forwarder::table::{Generation, Spec};
 use sd_notify::NotifyState;
-use serde_json::{Value, json};
-use std::fmt::{self, Display, Formatter};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -58,59 +57,23 @@ struct Reloaded {
     stages: Stages,
 }
 
-/// How long each part of a reload took. While the control thread is at it, the workers forward.
-#[derive(Clone, Copy, Debug)]
-struct Stages {
-    /// From the file to checked values.
-    read: Duration,
-    /// From these to tables.
-    compile: Duration,
-    /// What changes, and whether it may.
-    compare: Duration,
-    /// Until every worker had taken the tables.
-    publish: Duration,
-}
-
-impl Stages {
-    fn json(&self) -> Value {
-        let Stages { read, compile, compare, publish } = self;
-        let seconds = |stage: &Duration| json!(stage.as_secs_f64());
-        json!({
-            "read": seconds(read),
-            "compile": seconds(compile),
-            "compare": seconds(compare),
-            "publish": seconds(publish),
-        })
-    }
-}
-
-impl Display for Stages {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let [read, compile, compare, publish] =
-            [self.read, self.compile, self.compare, self.publish].map(|stage| stage.as_secs_f64() * 1e3);
-        write!(
-            f,
-            "read in {read:.1} ms, compiled in {compile:.1}, compared in {compare:.1}, published in {publish:.1}"
-        )
-    }
-}
-
 impl Daemon {
     /// Answers `culvert reload`.
-    pub(crate) fn answer_reload(&mut self, file: Option<PathBuf>) -> Value {
+    pub(crate) fn answer_reload(&mut self, file: Option<PathBuf>) -> Answer<Changes> {
         match self.reload(file) {
-            Ok(done) => success(json!({
-                "generation": done.number,
-                "plan": done.plan.json(),
-                "warnings": findings(&done.warnings),
-                "seconds": done.stages.json(),
-            })),
+            Ok(done) => Answer::Done(Changes {
+                generation: Some(done.number),
+                plan: done.plan,
+                restart: None,
+                warnings: findings(&done.warnings),
+                seconds: Some(done.stages),
+            }),
             Err(error) => refusal(&error),
         }
     }
 
     /// Answers `culvert plan`.
-    pub(crate) fn answer_plan(&self, file: Option<PathBuf>) -> Value {
+    pub(crate) fn answer_plan(&self, file: Option<PathBuf>) -> Answer<Changes> {
         let file = file.unwrap_or_else(|| PathBuf::from(self.config.file()));
         let mut next = match config::load_to_run(&file) {
             Ok(next) => next,
@@ -120,11 +83,13 @@ impl Daemon {
         match next.compile(&self.macs, &mut slots) {
             Ok((spec, _)) => {
                 let plan = Plan::between(&self.config, &self.spec, &next, &spec);
-                success(json!({
-                    "plan": plan.json(),
-                    "restart": plan.restart(),
-                    "warnings": findings(&next.warnings),
-                }))
+                Answer::Done(Changes {
+                    generation: None,
+                    restart: Some(plan.restart()),
+                    plan,
+                    warnings: findings(&next.warnings),
+                    seconds: None,
+                })
             }
             Err(found) => refusal(&ReloadError::Findings(file, found)),
         }
@@ -233,10 +198,10 @@ impl Daemon {
 struct Watch(Instant);
 
 impl Watch {
-    /// How long the stage took that ends here.
-    fn lap(&mut self) -> Duration {
+    /// How many seconds the stage took that ends here.
+    fn lap(&mut self) -> f64 {
         let now = Instant::now();
-        now - std::mem::replace(&mut self.0, now)
+        (now - std::mem::replace(&mut self.0, now)).as_secs_f64()
     }
 }
 
@@ -261,14 +226,14 @@ fn clear(counters: &TunnelCounters) {
     dropped.clear();
 }
 
-fn refusal(error: &ReloadError) -> Value {
-    let found = match error {
+fn refusal(error: &ReloadError) -> Answer<Changes> {
+    let diagnostics = match error {
         ReloadError::Findings(_, found) => findings(found),
-        _ => json!([]),
+        _ => Vec::new(),
     };
-    failure(&error.to_string(), found)
+    Answer::Refused { message: error.to_string(), diagnostics }
 }
 
-fn findings(found: &[Diagnostic]) -> Value {
+fn findings(found: &[Diagnostic]) -> Vec<Value> {
     found.iter().map(Diagnostic::json).collect()
 }

@@ -1,10 +1,10 @@
 //! `culvert show`, `culvert plan` and `culvert reload`: the commands that a running daemon answers.
 
 use crate::client::{AskError, ask};
-use crate::plan;
-use crate::protocol::{Request, Topic};
+use crate::protocol::{Changes, Request, Topic};
 use crate::report::{people, print, print_on, say};
 use serde_json::Value;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ pub(crate) fn command(socket: &Path, topic: Topic, form: Form, watch: Option<Dur
     };
     let clear = watch.is_some() && form != Form::Json && std::io::stdout().is_terminal();
     loop {
-        let answer = match ask(socket, &request) {
+        let answer: Value = match ask(socket, &request) {
             Ok(answer) => answer,
             Err(error) => return complain(&error),
         };
@@ -82,22 +82,26 @@ fn change(
             return ExitCode::FAILURE;
         }
     };
-    let answer = match ask(socket, &request(file)) {
-        Ok(answer) => answer,
+    let changes: Changes = match ask(socket, &request(file)) {
+        Ok(changes) => changes,
         Err(error) => return complain(&error),
     };
-    let warnings = answer.get("warnings").and_then(Value::as_array);
-    warnings.into_iter().flatten().for_each(|finding| say(&diagnostic_line(finding)));
+    changes.warnings.iter().for_each(|finding| say(&diagnostic_line(finding)));
     if json {
-        return print(&format!("{answer:#}\n"));
+        // It was read from JSON just before.
+        let mut text = serde_json::to_string_pretty(&changes).unwrap_or_default();
+        text.push('\n');
+        return print(&text);
     }
-    let text = plan::text(answer.get("plan").unwrap_or(&Value::Null));
-    for item in answer.get("restart").and_then(Value::as_array).into_iter().flatten() {
-        say(&format_args!("culvert: only a restart can change {}", item.as_str().unwrap_or_default()));
+    for item in changes.restart.iter().flatten() {
+        say(&format_args!("culvert: only a restart can change {item}"));
     }
-    let generation =
-        answer.get("generation").map(|number| format!("generation {number}\n")).unwrap_or_default();
-    print(&format!("{text}{generation}"))
+    let mut text = changes.plan.text();
+    if let Some(number) = changes.generation {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "generation {number}");
+    }
+    print(&text)
 }
 
 /// Says why there is no answer, with every finding in a file that the daemon refused.

@@ -4,7 +4,7 @@
 //! [`PATIENCE`] for its request and as long to take the answer, and its request has a largest size. The file belongs to
 //! the user who runs the daemon, from the moment at which it appears.
 
-use crate::protocol::MAX_REQUEST;
+use crate::protocol::{Answer, MAX_REQUEST};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
@@ -247,9 +247,7 @@ impl Client {
     }
 
     fn refuse(&mut self, message: &str) {
-        self.reply(
-            crate::protocol::failure(message, serde_json::Value::Array(Vec::new())).to_string().into_bytes(),
-        );
+        self.reply(Answer::refused(message.to_owned()).line());
         self.discarding = true;
     }
 

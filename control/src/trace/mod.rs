@@ -89,7 +89,7 @@ pub(crate) fn captures(
 
 /// Explains the next packets of the daemon behind `socket` that `question` asks for.
 pub(crate) fn follow(socket: &Path, question: Question, extent: Extent) -> ExitCode {
-    let id = match ask(socket, &Request::TraceStart { question }) {
+    let id = match ask::<Value>(socket, &Request::TraceStart { question }) {
         Ok(answer) => answer.get("id").and_then(Value::as_u64).unwrap_or_default(),
         Err(error) => {
             say(&format_args!("culvert: {error}"));
@@ -100,7 +100,7 @@ pub(crate) fn follow(socket: &Path, question: Question, extent: Extent) -> ExitC
     let mut shown = 0;
     let mut result = Ok(());
     while result.is_ok() && shown < extent.count && Instant::now() < until {
-        let answer = match ask(socket, &Request::TraceNext { id }) {
+        let answer = match ask::<Value>(socket, &Request::TraceNext { id }) {
             Ok(answer) => answer,
             Err(error) => {
                 say(&format_args!("culvert: {error}"));
@@ -117,7 +117,7 @@ pub(crate) fn follow(socket: &Path, question: Question, extent: Extent) -> ExitC
         }
     }
     // A daemon that is gone by now needs no telling.
-    let _ = ask(socket, &Request::TraceStop { id });
+    let _ = ask::<Value>(socket, &Request::TraceStop { id });
     if shown == 0 {
         let seconds = extent.within.as_secs_f64();
         say(&format_args!("culvert: no such packet within {seconds} s (--within waits longer)"));
