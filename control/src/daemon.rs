@@ -89,12 +89,15 @@ impl Daemon {
                 self.latency.refresh();
                 self.latency.json(&self.spec)
             }
-            Topic::Config => json!({
-                "file": self.config.file(),
-                "generation": generation.number,
-                "text": self.config.text(),
-                "config": toml::from_str::<Value>(self.config.text()).unwrap_or_default(),
-            }),
+            Topic::Config => {
+                let text = self.config.text();
+                json!({
+                    "file": self.config.file(),
+                    "generation": generation.number,
+                    "text": text,
+                    "config": toml::from_str::<Value>(&text).unwrap_or_default(),
+                })
+            }
         }
     }
 }

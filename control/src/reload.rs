@@ -151,6 +151,7 @@ impl Daemon {
         self.latency.refresh();
         self.publisher.publish(Generation { number, tables, stats })?;
         slots.run(&spec);
+        next.pack();
         (self.config, self.spec, self.slots) = (next, spec, slots);
         self.trace.tables_changed();
         self.await_acknowledgement(number)?;

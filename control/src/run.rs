@@ -141,6 +141,7 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     let (spec, tables) = config.compile(&macs, &mut slots).map_err(RunError::Config)?;
     slots.run(&spec);
     config.limit_warnings(&tables).iter().for_each(|finding| say(finding));
+    config.pack();
     let (tunnels, routes, neighbors) = (spec.tunnels.len(), spec.routes.len(), spec.neighbors.len());
     log(format_args!("tunnels {tunnels}, routes {routes}, static neighbors {neighbors}"));
     let mut stats = vec![TunnelStats::default(); system.worker_cores.len()];

@@ -3,7 +3,7 @@
 //! A reader asks a [`Table`] for every key that it knows, whatever the key's value; what is left over at
 //! [`Table::finish`] is unknown. So the list of known keys is never written down a second time.
 
-use super::place::{KeyLists, Place};
+use super::place::{Place, Shapes};
 use super::source::Source;
 use super::value::Value;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -42,7 +42,7 @@ pub(super) struct Findings {
     found: Vec<Finding>,
     errors: usize,
     aside: usize,
-    key_lists: KeyLists,
+    shapes: Shapes,
 }
 
 impl Findings {
@@ -116,9 +116,9 @@ impl Findings {
         self.found.retain(|finding| !finding.follows && !places.contains(&finding.at));
     }
 
-    /// The lists of keys that places share.
-    pub(super) fn key_lists(&mut self) -> &mut KeyLists {
-        &mut self.key_lists
+    /// What places share.
+    pub(super) fn shapes(&mut self) -> &mut Shapes {
+        &mut self.shapes
     }
 
     /// All findings in the order of the text.
@@ -230,7 +230,7 @@ impl<'a> Table<'a> {
         if !self.entries.keys().all(|key| is_known(key.get_ref())) {
             self.report_unknown(findings);
         }
-        Place::new(self.header, &self.found, findings.key_lists())
+        Place::new(self.header, &self.found, findings.shapes())
     }
 
     fn report_unknown(&self, findings: &mut Findings) {

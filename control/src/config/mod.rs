@@ -47,6 +47,7 @@ use forwarder::table::{Item, Mac, Spec, SpecError, Tables};
 use place::Place;
 use side::Sides;
 use source::Source;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -164,8 +165,13 @@ impl Config {
     }
 
     /// The file's text.
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> Cow<'_, str> {
         self.source.text()
+    }
+
+    /// Makes it smaller, as it is kept while it runs: its text is asked for more rarely from then on.
+    pub(crate) fn pack(&mut self) {
+        self.source.pack();
     }
 
     /// The ports' names, in order.

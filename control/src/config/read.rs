@@ -25,9 +25,11 @@ struct Read {
 
 /// Reads and checks everything.
 pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
+    let text = source.text();
     let in_pieces =
-        Pieces::cut(source.text()).and_then(|pieces| read_document(&Document::in_pieces(&pieces)?, &source));
-    let read = in_pieces.or_else(|| read_document(&Document::whole(source.text()), &source));
+        Pieces::cut(&text).and_then(|pieces| read_document(&Document::in_pieces(&pieces)?, &source));
+    let read = in_pieces.or_else(|| read_document(&Document::whole(&text), &source));
+    drop(text);
     // A whole document has no items that are parsed one by one, so none that are not what they promised.
     let Some(read) = read else { unreachable!("a whole document is regular") };
     let Read { system, control, ports, spec, places, mut findings } = read;

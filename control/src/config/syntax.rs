@@ -14,8 +14,9 @@ pub(super) fn add(errors: &[Error], document: &DeTable<'_>, source: &Source, fin
     findings.forget_consequences(&errors.iter().map(at).collect::<HashSet<usize>>());
     let mut keys = HashMap::new();
     collect(document, &mut keys);
+    let text = source.text();
     for error in errors {
-        let named = error.span().and_then(|span| source.text().get(span)).unwrap_or_default();
+        let named = error.span().and_then(|span| text.get(span)).unwrap_or_default();
         let message = match error.message() {
             "duplicate key" => duplicate(named.trim_matches(['"', '\'']), at(error), &keys, source),
             other => one_line(other),
@@ -43,13 +44,14 @@ fn collect_value<'a>(value: &'a DeValue<'_>, keys: &mut HashMap<&'a str, Vec<usi
 /// The parser keeps the first of two keys, which is the last of this name before the second. Of a table's header it keeps
 /// the second; the first is the line before that says the same.
 fn duplicate(name: &str, at: usize, keys: &HashMap<&str, Vec<usize>>, source: &Source) -> String {
-    let before = source.text().get(..at).unwrap_or_default();
+    let text = source.text();
+    let before = text.get(..at).unwrap_or_default();
     let first = if before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('[')) {
         let header = |line: &str| {
             let end = line.find(']').filter(|_| line.trim_start().starts_with('['))?;
             Some(line.get(..end)?.trim_start().trim_start_matches('[').trim().to_owned())
         };
-        let mut lines: Vec<&str> = source.text().lines().take(source.line(at)).collect();
+        let mut lines: Vec<&str> = text.lines().take(source.line(at)).collect();
         let own = lines.pop().and_then(header);
         lines.iter().rposition(|line| own.is_some() && header(line) == own).map(|index| index + 1)
     } else {

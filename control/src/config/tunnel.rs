@@ -77,7 +77,7 @@ pub(super) fn read(
     };
     let mut place = table.finish(findings);
     if let Some(inner) = udp_place {
-        place = place.join(&inner, findings.key_lists());
+        place = place.join(&inner, findings.shapes());
     }
     (tunnel, place)
 }
