@@ -96,7 +96,7 @@ impl Paths<'_> {
             Way::Neighbor(interface, _) | Way::Unresolved(interface) => {
                 self.tables.interface(*interface).map_or(0, |interface| interface.mtu)
             }
-            Way::Tunnel(carrier) => self.tables.tunnel(*carrier).map_or(0, |tunnel| tunnel.mtu),
+            Way::Tunnel(carrier) => self.tables.tunnel(*carrier).map_or(0, |tunnel| usize::from(tunnel.mtu)),
         };
         Some((route.ways().min_by_key(mtu)?, route.ways().count()))
     }

@@ -41,11 +41,11 @@ pub(super) fn lower(
     let of = |clamps: Option<&Clamps>| clamps?.limit(source, destination);
     let arriving = match from {
         Ingress::Interface(id) => of(tables.interface(id).map(|interface| &interface.clamps_in)),
-        Ingress::Tunnel(id) => of(tables.tunnel(id).map(|tunnel| &tunnel.clamps_in)),
+        Ingress::Tunnel(id) => of(tables.tunnel(id).map(|tunnel| &tunnel.treatment.clamps_in)),
     };
     let leaving = match to {
         Ingress::Interface(id) => of(tables.interface(id).map(|interface| &interface.clamps_out)),
-        Ingress::Tunnel(id) => of(tables.tunnel(id).map(|tunnel| &tunnel.clamps_out)),
+        Ingress::Tunnel(id) => of(tables.tunnel(id).map(|tunnel| &tunnel.treatment.clamps_out)),
     };
     // Of equal ones the first, which is the one crossed first.
     let (limit, by, is_leaving) = match (arriving, leaving) {

@@ -199,7 +199,7 @@ impl<'a> Journey<'a> {
             let (outer, sender) = (Outer::new(ip), ip.source());
             frame.truncate(end);
             let packet = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
-            let len = tunnel.decap.unwrap(&capsule, outer, packet)?;
+            let len = tunnel.treatment.decap.unwrap(&capsule, outer, packet)?;
             if let Some(counters) = self.stats.slot(tunnel.slot) {
                 counters.rx_packets.add(1);
                 counters.rx_bytes.add(len as u64);
@@ -209,7 +209,7 @@ impl<'a> Journey<'a> {
             at = Position { offset: at.offset + capsule.inner, version: capsule.version };
             self.ingress = Ingress::Tunnel(id);
             let inner = frame.bytes_mut().get_mut(at.offset..).ok_or(DropReason::Truncated)?;
-            tunnel.decap.admit(&capsule, sender, inner)?;
+            tunnel.treatment.decap.admit(&capsule, sender, inner)?;
             layer += 1;
         }
     }

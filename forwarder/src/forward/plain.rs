@@ -472,7 +472,7 @@ fn take_out(
     if shell.label.is_gre() && (ip.protocol == protocol::GRE || is_for(head, ip.version, sender)) {
         return None;
     }
-    if taker.has_inner_source && !tables.tunnel(taker.id)?.decap.lets_out(inner_sender.address()) {
+    if taker.has_inner_source && !tables.tunnel(taker.id)?.treatment.decap.lets_out(inner_sender.address()) {
         return None;
     }
     let place = sight.lens.get_mut(trail.out_of().len())?;

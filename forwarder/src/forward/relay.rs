@@ -75,7 +75,7 @@ impl Journey<'_> {
             let Some((id, tunnel)) = id.and_then(|id| Some((id, self.tables.tunnel(id)?))) else { break };
             if let Meaning::Mtu(mtu) = &mut meaning {
                 // What the tunnel sends is no larger than this, so a path that takes as much has no reason to complain.
-                let is_believable = *mtu >= capsule.inner && *mtu < tunnel.mtu + capsule.inner;
+                let is_believable = *mtu >= capsule.inner && *mtu < usize::from(tunnel.mtu) + capsule.inner;
                 if !is_believable && innermost.is_none() {
                     return true;
                 }

@@ -27,6 +27,7 @@ pub(crate) use endpoints::{Home, Label, Sender, Taker};
 use ipnet::IpNet;
 use lpm::Lpm;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The longest image that fits in front of a packet whose own Ethernet header has been taken off.
 pub const MAX_IMAGE: usize = HEADROOM + Ethernet::LEN;
@@ -99,17 +100,24 @@ pub struct Tunnel {
     /// Where it counts.
     pub slot: u32,
     /// Largest inner packet in bytes.
-    pub mtu: usize,
+    pub mtu: u16,
     /// Outer packets that come in fragments are put together.
     pub reassembly: bool,
+    /// What happens to packets that come out or go in; most tunnels are treated like another one and share it.
+    pub treatment: Arc<Treatment>,
+    /// The ways to its remote end, whole stacks; `Err`: where such a way ends.
+    pub exits: Choice<Result<ImageId, DropReason>>,
+}
+
+/// What a tunnel does to packets, whoever is at its ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Treatment {
     /// What happens to packets that come out.
     pub decap: Decap,
     /// Clamps on what comes out.
     pub clamps_in: Clamps,
     /// Clamps on what goes in.
     pub clamps_out: Clamps,
-    /// The ways to its remote end, whole stacks; `Err`: where such a way ends.
-    pub exits: Choice<Result<ImageId, DropReason>>,
 }
 
 /// An image, by its position in the tables.

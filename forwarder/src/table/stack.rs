@@ -9,6 +9,7 @@ use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap::{self, Unstackable};
 use crate::tunnel::keepalive::Keepalive;
 use crate::tunnel::mss::Limits;
+use std::collections::HashSet;
 
 /// Smallest MTU of an IPv4 link (RFC 791 §3.2).
 const MIN_MTU: usize = 68;
@@ -73,6 +74,7 @@ pub(super) fn tunnels(
 ) -> (Vec<Tunnel>, Vec<TunnelSummary>, Vec<Image>) {
     let mut work = Work { done: vec![Progress::Open; stacks.spec.tunnels.len()], images, errors };
     work.images.reserve(stacks.spec.tunnels.len());
+    let mut treatments: HashSet<Arc<Treatment>> = HashSet::new();
     let made = stacks.spec.tunnels.iter().enumerate().map(|(index, spec)| {
         let id = TunnelId(index as u32);
         let built = stacks.build(id, 1, &mut work);
@@ -87,10 +89,7 @@ pub(super) fn tunnels(
             overhead: built.overhead as u16,
             reachable: built.reachable,
         };
-        let tunnel = Tunnel {
-            slot: spec.slot,
-            mtu: built.mtu,
-            reassembly: spec.reassembly,
+        let treatment = Treatment {
             decap: Decap {
                 takes_zero_checksum: spec.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
                 is_uniform: spec.dscp == Dscp::Uniform,
@@ -99,8 +98,17 @@ pub(super) fn tunnels(
             },
             clamps_in,
             clamps_out,
-            exits: built.exits,
         };
+        let treatment = match treatments.get(&treatment) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let treatment = Arc::new(treatment);
+                treatments.insert(treatment.clone());
+                treatment
+            }
+        };
+        let (slot, mtu, reassembly) = (spec.slot, built.mtu as u16, spec.reassembly);
+        let tunnel = Tunnel { slot, mtu, reassembly, treatment, exits: built.exits };
         (tunnel, summary)
     });
     let (tunnels, summaries) = made.unzip();

@@ -99,7 +99,7 @@ pub struct Capsule {
 }
 
 /// What a tunnel does to the packets that come out of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decap {
     /// UDP over IPv6 without checksum is taken (RFC 6936 §4).
     pub takes_zero_checksum: bool,

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// How a tunnel answers keepalives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// The networks inside the tunnel: what is addressed to them is routed as it is.
     pub inside: Vec<IpNet>,

@@ -84,14 +84,14 @@ fn update_at(sum: [u8; 2], at: usize, old: [u8; 2], new: [u8; 2]) -> [u8; 2] {
 }
 
 /// The limits that hold where packets cross an interface or tunnel in one direction.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Clamps {
     everything: Limits,
     by_prefix: Vec<(IpNet, Limits)>,
 }
 
 /// A limit for each family, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// For IPv4.
     pub ipv4: Option<u16>,
