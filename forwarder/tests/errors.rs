@@ -99,7 +99,7 @@ fn used_up_ttl_and_missing_routes_are_told() {
 
 #[test]
 fn an_error_goes_back_into_the_tunnel_that_the_packet_came_out_of() {
-    let mut spec = into_a_tunnel(|spec| spec.addresses = vec!["10.255.0.1/31".parse().unwrap()]);
+    let mut spec = into_a_tunnel(|spec| spec.addresses = ["10.255.0.1/31".parse().unwrap()].into());
     spec.routes.push(route("10.2.0.0/16", RouteTarget::Tunnel(TunnelId(0))));
     let mut gateway = Gateway::new(&spec);
     let lost = packet("10.2.0.2", "10.3.0.2", 100, 9);
@@ -285,9 +285,9 @@ fn an_answer_to_a_ping_is_a_packet_of_its_own() {
 
 #[test]
 fn only_single_hosts_that_can_be_reached_are_answered() {
-    let mut spec = into_a_tunnel(|spec| spec.addresses = vec!["fe80::9/64".parse().unwrap()]);
+    let mut spec = into_a_tunnel(|spec| spec.addresses = ["fe80::9/64".parse().unwrap()].into());
     spec.tunnels.push(TunnelSpec {
-        addresses: vec!["fe80::8/64".parse().unwrap()],
+        addresses: ["fe80::8/64".parse().unwrap()].into(),
         ..tunnel("u", 1, Encap::Ip, "192.0.2.1", "192.0.2.3")
     });
     spec.routes.push(route(

@@ -63,7 +63,7 @@ fn gateway(choices: [u8; 8], key: u32) -> Spec {
     routes.push(route("10.99.0.0/16", into(0)));
     routes.push(route("10.99.0.0/16", into(6)));
     let mut spec = Spec { tunnels: tunnels.into_iter().map(change).collect(), routes, ..two_ports() };
-    spec.tunnels[2].inner_source = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+    spec.tunnels[2].inner_source = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into();
     spec.interfaces.push(InterfaceSpec {
         name: "v".into(),
         vlan: Some(7),
@@ -90,7 +90,7 @@ fn peer(spec: &Spec) -> Spec {
         TunnelSpec {
             local: remote,
             remote: Remote::One(tunnel.local),
-            inner_source: Vec::new(),
+            inner_source: [].into(),
             ..tunnel.clone()
         }
     };

@@ -79,14 +79,14 @@ impl<'a> Routes<'a> {
             let message = format!(
                 "{} only receives (expected a tunnel whose `remote` is one address, found {} there)",
                 named(tunnel),
-                match senders.as_slice() {
+                match &senders[..] {
                     [one] if one.prefix_len() == 0 => "\"any\"".to_owned(),
                     [one] => format!("the prefix \"{one}\""),
                     _ => "a list".to_owned(),
                 }
             );
             findings.error(value.at(), message);
-            if let [one] = senders.as_slice()
+            if let [one] = &senders[..]
                 && one.prefix_len() == one.max_prefix_len()
             {
                 findings.help_last(&format!(
@@ -138,9 +138,9 @@ impl<'a> Routes<'a> {
         attached.iter().any(|attached| {
             let nets = match attached {
                 Attached::Interface(id) => {
-                    self.spec.interfaces.get(usize::from(id.0)).map(|spec| &spec.addresses)
+                    self.spec.interfaces.get(usize::from(id.0)).map(|spec| &spec.addresses[..])
                 }
-                Attached::Tunnel(id) => self.spec.tunnels.get(id.0 as usize).map(|spec| &spec.addresses),
+                Attached::Tunnel(id) => self.spec.tunnels.get(id.0 as usize).map(|spec| &spec.addresses[..]),
             };
             nets.is_some_and(|nets| nets.iter().any(|net| net.addr() == address))
         })

@@ -59,7 +59,7 @@ pub(super) fn read(
         encap: encap.unwrap_or(Encap::Ip),
         local: local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         remote: remote.unwrap_or(Remote::One(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
-        addresses,
+        addresses: addresses.into(),
         key: gre.key,
         checksum: gre.checksum,
         sequence: gre.sequence,
@@ -70,7 +70,7 @@ pub(super) fn read(
         df: treatment.df,
         mtu: treatment.mtu,
         mss: treatment.mss,
-        inner_source: treatment.inner_source,
+        inner_source: treatment.inner_source.into(),
         reassembly: treatment.reassembly,
         latency: treatment.latency,
         udp,
@@ -204,7 +204,7 @@ fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings)
             }
             senders.push(sender);
         }
-        return Some(Remote::Senders(senders));
+        return Some(Remote::Senders(senders.into()));
     }
     let expected = "an address, \"any\", a prefix, or a list of addresses and prefixes";
     let Some(text) = value.string(&mut Findings::default()) else {
@@ -216,14 +216,14 @@ fn read_remote(value: Value<'_>, local: Option<IpAddr>, findings: &mut Findings)
             IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
             IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
         };
-        return Some(Remote::Senders(vec![everybody]));
+        return Some(Remote::Senders([everybody].into()));
     }
     if text.contains('/') {
         let sender = value.prefix(findings)?;
         if is_of_family(value, sender.addr(), local, findings) {
             value.check_sender(sender, findings);
         }
-        return Some(Remote::Senders(vec![sender]));
+        return Some(Remote::Senders([sender].into()));
     }
     if text.parse::<IpAddr>().is_err() {
         value.wrong(expected, findings);

@@ -88,8 +88,8 @@ fn own_addresses(spec: &Spec) -> impl Iterator<Item = IpAddr> + '_ {
 
 /// One network on several interfaces or tunnels: flows to it are shared between them, and its hosts are on one.
 fn shared_networks(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
-    let interfaces = spec.interfaces.iter().map(|spec| &spec.addresses).zip(&places.interfaces);
-    let tunnels = spec.tunnels.iter().map(|spec| &spec.addresses).zip(&places.tunnels);
+    let interfaces = spec.interfaces.iter().map(|spec| &spec.addresses[..]).zip(&places.interfaces);
+    let tunnels = spec.tunnels.iter().map(|spec| &spec.addresses[..]).zip(&places.tunnels);
     let mut first: HashMap<IpNet, (usize, usize)> = HashMap::new();
     let mut addresses: HashMap<IpAddr, (usize, usize, IpNet)> = HashMap::new();
     for (index, (nets, place)) in interfaces.chain(tunnels).enumerate() {
@@ -227,7 +227,7 @@ fn overlapping_senders(spec: &Spec, places: &Places, source: &Source, findings: 
         let identity = (tunnel.local, tunnel.encap, tunnel.key, udp);
         let prefixes = match &tunnel.remote {
             Remote::One(remote) => vec![IpNet::from(*remote)],
-            Remote::Senders(senders) => senders.clone(),
+            Remote::Senders(senders) => senders.to_vec(),
         };
         for prefix in prefixes {
             let (others, lens) = alike.entry(identity).or_default();

@@ -234,8 +234,10 @@ impl<'a> Narrator<'a> {
             RouteTarget::Tunnel(id) => Ingress::Tunnel(*id) == leads,
         };
         let nets = match leads {
-            Ingress::Interface(id) => self.spec.interfaces.get(usize::from(id.0)).map(|spec| &spec.addresses),
-            Ingress::Tunnel(id) => self.spec.tunnels.get(id.0 as usize).map(|spec| &spec.addresses),
+            Ingress::Interface(id) => {
+                self.spec.interfaces.get(usize::from(id.0)).map(|spec| &spec.addresses[..])
+            }
+            Ingress::Tunnel(id) => self.spec.tunnels.get(id.0 as usize).map(|spec| &spec.addresses[..]),
         };
         let holding = nets.into_iter().flatten().filter(|net| net.contains(&destination));
         let connected = holding.map(|net| (net.prefix_len(), i64::MAX, Decides::Connected));

@@ -69,7 +69,7 @@ pub struct NeighborSpec {
     pub mac: Mac,
 }
 
-/// A tunnel.
+/// A tunnel. There are many, so its lists have no room to grow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TunnelSpec {
     /// Its name.
@@ -83,7 +83,7 @@ pub struct TunnelSpec {
     /// The other end.
     pub remote: Remote,
     /// The box's own addresses inside the tunnel.
-    pub addresses: Vec<IpNet>,
+    pub addresses: Box<[IpNet]>,
     /// GRE key; `None` is no key, which is not key 0 (RFC 2890 §2.1).
     pub key: Option<u32>,
     /// GRE checksum sent.
@@ -105,7 +105,7 @@ pub struct TunnelSpec {
     /// The tunnel's own MSS clamp, both directions.
     pub mss: Mss,
     /// What may come out; empty: anything.
-    pub inner_source: Vec<IpNet>,
+    pub inner_source: Box<[IpNet]>,
     /// Whether outer packets that come in fragments are put together.
     pub reassembly: bool,
     /// Whether latency histograms are kept.
@@ -129,7 +129,7 @@ pub enum Remote {
     /// One address: sent to, and accepted from.
     One(IpAddr),
     /// Accepted senders of a tunnel that only receives; "any" is the prefix of length 0 of the local address's family.
-    Senders(Vec<IpNet>),
+    Senders(Box<[IpNet]>),
 }
 
 /// Outer TTL or hop limit.

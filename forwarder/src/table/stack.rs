@@ -93,8 +93,8 @@ pub(super) fn tunnels(
             decap: Decap {
                 takes_zero_checksum: spec.udp.is_some_and(|udp| udp.checksum == UdpChecksum::Zero),
                 is_uniform: spec.dscp == Dscp::Uniform,
-                inner_source: spec.inner_source.clone(),
-                keepalive: spec.keepalive.then(|| Keepalive { inside: spec.addresses.clone() }),
+                inner_source: spec.inner_source.to_vec(),
+                keepalive: spec.keepalive.then(|| Keepalive { inside: spec.addresses.to_vec() }),
             },
             clamps_in,
             clamps_out,

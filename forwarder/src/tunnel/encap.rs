@@ -28,8 +28,16 @@ use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use std::ops::Range;
 
-/// Bytes that an image has room for: whole cache lines, and [`MAX_IMAGE`] fits.
-const ROOM: usize = 192;
+/// Bytes that an image has room for: [`MAX_IMAGE`] fits. The last 64 of them, and what is asked of every packet up to the
+/// innermost layer, are in two cache lines.
+const ROOM: usize = 144;
+
+/// Some layer has a checksum over its payload.
+const SUMS: u8 = 1;
+/// Something comes from the hash of the flow.
+const FLOW: u8 = 2;
+/// Some GRE header has a checksum or a sequence number.
+const GRE_FIELDS: u8 = 4;
 
 /// Everything in front of a packet, from the Ethernet header to the innermost tunnel header, and what is crossed by it.
 ///
@@ -41,13 +49,11 @@ pub struct Image {
     bytes: [u8; ROOM],
     len: u8,
     link_len: u8, // of which Ethernet header and tag
-    sums: bool,   // some layer has a checksum over its payload
-    wants_flow: bool,
-    gre_fields: bool, // some layer has a GRE checksum or sequence number
+    marks: u8,    // of `SUMS`, `FLOW` and `GRE_FIELDS`
     port: PortId,
     limit: u16,
-    crossed: Ingress,
     layers: ArrayVec<Layer, MAX_LAYERS>, // innermost first
+    crossed: Ingress,                    // asked of few packets
 }
 
 /// Why one more tunnel does not fit on a path.
@@ -118,9 +124,7 @@ impl Image {
             bytes: [0; ROOM],
             len: 0,
             link_len: 0,
-            sums: false,
-            wants_flow: false,
-            gre_fields: false,
+            marks: 0,
             port,
             limit,
             crossed: Ingress::Interface(crossed),
@@ -215,7 +219,7 @@ impl Image {
     /// Whether what is put in front depends on the hash of the flow.
     #[inline]
     pub fn wants_flow(&self) -> bool {
-        self.wants_flow
+        self.marks & FLOW != 0
     }
 
     /// The slots of its tunnels, innermost first.
@@ -276,9 +280,9 @@ impl Image {
         }
         let layer = Layer::new(spec, Places { version, ip, udp, gue, gre, end: bytes.len() }, &bytes);
         image.set_bytes(&bytes);
-        image.sums |= layer.has_sums();
-        image.wants_flow |= layer.wants_flow();
-        image.gre_fields |= layer.has_gre_fields();
+        let marks =
+            [(SUMS, layer.has_sums()), (FLOW, layer.wants_flow()), (GRE_FIELDS, layer.has_gre_fields())];
+        image.marks |= marks.iter().filter(|(_, has)| *has).fold(0, |marks, (mark, _)| marks | mark);
         image.crossed = Ingress::Tunnel(id);
         if image.layers.is_full() {
             return Err(Unstackable::Layers);
@@ -332,13 +336,13 @@ impl Image {
     /// Whether some GRE header has a checksum or a sequence number.
     #[inline(always)]
     pub(crate) fn has_gre_fields(&self) -> bool {
-        self.gre_fields
+        self.marks & GRE_FIELDS != 0
     }
 
     /// Whether a checksum of its headers covers what is inside.
     #[inline(always)]
     pub(crate) fn has_sums(&self) -> bool {
-        self.sums
+        self.marks & SUMS != 0
     }
 
     /// Puts the image in front of `frame`, which begins with an inner IP packet of which `inherited` tells. Returns the
@@ -355,7 +359,8 @@ impl Image {
         stats: &TunnelStats,
         trail: &mut Trail,
     ) -> Result<PortId, DropReason> {
-        let sum = if self.sums { payload::sum(frame.bytes(), inherited.version) } else { Sum::default() };
+        let sum =
+            if self.has_sums() { payload::sum(frame.bytes(), inherited.version) } else { Sum::default() };
         let inside = Inside { inherited, flow, sum };
         let len = frame.len();
         self.apply_numbered(inside, frame, identification, Some(stats), trail)?;
@@ -394,7 +399,7 @@ impl Image {
         if let Some(stats) = stats {
             self.number(packet.0, stats)?;
         }
-        match self.sums {
+        match self.has_sums() {
             true => self.fill::<true>(inside, packet, identification, trail),
             false => self.fill::<false>(inside, packet, identification, trail),
         }
@@ -502,6 +507,16 @@ mod tests {
     use crate::table::{Df, Dscp, Ecn, Mss, Remote, Ttl, UdpChecksum, UdpSpec};
 
     #[test]
+    fn what_every_packet_needs_is_in_two_cache_lines() {
+        let image = Image::new(&[0; Ethernet::LEN], PortId(0), InterfaceId(0), 1500);
+        let start = (&raw const image).addr();
+        let last = image.bytes.last_chunk::<64>().unwrap().as_ptr().addr() - start;
+        let layer = image.layers.as_ptr().addr() - start + size_of::<Layer>();
+        assert_eq!((last / 64, (layer - 1) / 64), (1, 2));
+        assert_eq!(size_of::<Image>(), 5 * 64);
+    }
+
+    #[test]
     fn parts_follow_each_other_from_the_first_byte_to_the_last() {
         let tunnel = |slot, encap, local: &str, kind: Option<UdpKind>| TunnelSpec {
             name: String::new(),
@@ -509,7 +524,7 @@ mod tests {
             encap,
             local: local.parse().unwrap(),
             remote: Remote::One(local.parse().unwrap()),
-            addresses: Vec::new(),
+            addresses: [].into(),
             key: (encap == Encap::Gre).then_some(1),
             checksum: false,
             sequence: encap == Encap::Gre,
@@ -520,7 +535,7 @@ mod tests {
             df: Df::Set,
             mtu: None,
             mss: Mss::Auto,
-            inner_source: Vec::new(),
+            inner_source: [].into(),
             reassembly: false,
             latency: false,
             udp: kind.map(|kind| UdpSpec {
