@@ -7,8 +7,8 @@ mod same;
 
 use crate::config::{Config, Hugepages, Idle, Queues, Rss};
 use forwarder::table::{
-    ClampOn, Df, Dscp, Ecn, Encap, InterfaceId, Mac, Mss, Remote, RouteTarget, SourcePort, Spec, Ttl,
-    TunnelId, TunnelSpec, UdpChecksum, UdpKind,
+    ClampOn, Df, Dscp, Ecn, Encap, InterfaceId, Mac, Mss, Remote, RouteSpec, RouteTarget, SourcePort, Spec,
+    Ttl, TunnelId, TunnelSpec, UdpChecksum, UdpKind,
 };
 use same::{Same, interface, tunnel};
 use serde::{Deserialize, Serialize};
@@ -26,10 +26,42 @@ pub(crate) struct Plan {
 /// One item that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
-    kind: Cow<'static, str>,
+    kind: Kind,
     name: String,
     change: What,
     keys: Vec<Difference>, // of an item that is changed
+}
+
+/// What an item is, in the words of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    System,
+    Port,
+    Vlan,
+    Neighbor,
+    Tunnel,
+    Route,
+    MssClamp,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::System => "system",
+            Kind::Port => "port",
+            Kind::Vlan => "vlan",
+            Kind::Neighbor => "neighbor",
+            Kind::Tunnel => "tunnel",
+            Kind::Route => "route",
+            Kind::MssClamp => "mss_clamp",
+        }
+    }
+
+    /// Whether the file names items of this kind, each by a name of its own.
+    fn is_named(self) -> bool {
+        !matches!(self, Kind::Neighbor | Kind::Route | Kind::MssClamp)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +83,7 @@ struct Difference {
 /// An item as it is compared.
 #[derive(Debug)]
 struct Item<'a> {
-    kind: &'static str,
+    kind: Kind,
     name: String,
     keys: Keys<'a>,
 }
@@ -60,8 +92,9 @@ struct Item<'a> {
 #[derive(Debug)]
 enum Keys<'a> {
     List(Vec<(&'static str, String)>),
-    /// Those of a tunnel, which are many: in words only where they are compared.
+    /// Those of items of which there are many: in words only where they are compared.
     Tunnel(&'a TunnelSpec),
+    Route(&'a RouteSpec),
 }
 
 /// What devices were opened with; the other keys of a port are in the tables.
@@ -72,22 +105,25 @@ impl Plan {
     pub(crate) fn between(old: &Config, old_spec: &Spec, new: &Config, new_spec: &Spec) -> Plan {
         let (same_before, same) = Same::in_both(old_spec, new_spec);
         let (old_items, new_items) = (items(old, old_spec, &same_before), items(new, new_spec, &same));
-        let before: HashMap<(&str, &str), &Item> =
-            old_items.iter().map(|item| (item.identity(), item)).collect();
-        let after: HashMap<(&str, &str), &Item> =
-            new_items.iter().map(|item| (item.identity(), item)).collect();
-        let mut changes = Vec::new();
-        for item in &new_items {
-            match before.get(&item.identity()) {
-                None => changes.push(item.change(What::Added, Vec::new())),
-                Some(old) => match differences(old, item) {
-                    none if none.is_empty() => {}
-                    some => changes.push(item.change(What::Changed, some)),
-                },
+        let before: HashMap<(Kind, &str), usize> =
+            old_items.iter().enumerate().map(|(at, item)| ((item.kind, item.name.as_str()), at)).collect();
+        let mut is_kept = vec![false; old_items.len()];
+        let mut changes = Vec::with_capacity(new_items.len());
+        for item in new_items {
+            let at = before.get(&(item.kind, item.name.as_str())).copied();
+            let there = at.and_then(|at| Some((old_items.get(at)?, is_kept.get_mut(at)?)));
+            let Some((old, is_kept)) = there else {
+                changes.push(item.change(What::Added, Vec::new()));
+                continue;
+            };
+            *is_kept = true;
+            let different = differences(old, &item);
+            if !different.is_empty() {
+                changes.push(item.change(What::Changed, different));
             }
         }
-        let removed = old_items.iter().filter(|item| !after.contains_key(&item.identity()));
-        changes.extend(removed.map(|item| item.change(What::Removed, Vec::new())));
+        let removed = old_items.into_iter().zip(is_kept).filter(|(_, is_kept)| !is_kept);
+        changes.extend(removed.map(|(item, _)| item.change(What::Removed, Vec::new())));
         changes.extend(reordered(&old.port_names(), &new.port_names()));
         Plan { changes }
     }
@@ -103,14 +139,14 @@ impl Plan {
                     .collect::<Vec<_>>()
                     .join(", ")
             };
-            match (&**kind, change) {
-                ("system", What::Changed) => Some(format!("{name} ({})", listed(|_| true))),
-                ("port", What::Changed) => {
+            match (kind, change) {
+                (Kind::System, What::Changed) => Some(format!("{name} ({})", listed(|_| true))),
+                (Kind::Port, What::Changed) => {
                     let keys = listed(|key| FIXED_KEYS.contains(&key));
                     (!keys.is_empty()).then(|| format!("port {name} ({keys})"))
                 }
-                ("port", What::Added) => Some(format!("port {name} (added)")),
-                ("port", What::Removed) => Some(format!("port {name} (removed)")),
+                (Kind::Port, What::Added) => Some(format!("port {name} (added)")),
+                (Kind::Port, What::Removed) => Some(format!("port {name} (removed)")),
                 _ => None,
             }
         };
@@ -137,7 +173,7 @@ impl Plan {
                 What::Removed => '-',
                 What::Changed => '~',
             };
-            let _ = writeln!(text, "{sign} {kind} {name}");
+            let _ = writeln!(text, "{sign} {} {name}", kind.word());
             for Difference { key, old, new } in keys {
                 let _ = writeln!(text, "    {key}: {old} -> {new}");
             }
@@ -154,17 +190,17 @@ impl Keys<'_> {
         match self {
             Keys::List(keys) => Cow::Borrowed(keys),
             Keys::Tunnel(tunnel) => Cow::Owned(tunnel_keys(tunnel)),
+            Keys::Route(route) => Cow::Owned(vec![
+                ("weight", route.weight.to_string()),
+                ("priority", route.priority.to_string()),
+            ]),
         }
     }
 }
 
 impl Item<'_> {
-    fn identity(&self) -> (&str, &str) {
-        (self.kind, &self.name)
-    }
-
-    fn change(&self, change: What, keys: Vec<Difference>) -> Change {
-        Change { kind: self.kind.into(), name: self.name.clone(), change, keys }
+    fn change(self, change: What, keys: Vec<Difference>) -> Change {
+        Change { kind: self.kind, name: self.name, change, keys }
     }
 }
 
@@ -182,7 +218,7 @@ fn reordered(old: &[&str], new: &[&str]) -> Option<Change> {
     };
     let (old, new) = (common(old, new), common(new, old));
     (old != new).then(|| Change {
-        kind: "system".into(),
+        kind: Kind::System,
         name: "ports".to_owned(),
         change: What::Changed,
         keys: vec![Difference { key: "order".into(), old, new }],
@@ -226,27 +262,28 @@ fn items<'a>(config: &Config, spec: &'a Spec, same: &'a Same) -> Vec<Item<'a>> {
             ],
             (None, None) => continue,
         };
-        let kind = if interface.vlan.is_some() { "vlan" } else { "port" };
+        let kind = if interface.vlan.is_some() { Kind::Vlan } else { Kind::Port };
         let name = interface_name(spec, InterfaceId(index as u16));
         items.push(Item { kind, name, keys: Keys::List(keys) });
     }
     for neighbor in &spec.neighbors {
         let name = format!("{} on {}", neighbor.address, interface_name(spec, neighbor.interface));
-        items.push(Item { kind: "neighbor", name, keys: Keys::List(vec![("mac", mac(neighbor.mac))]) });
+        items.push(Item { kind: Kind::Neighbor, name, keys: Keys::List(vec![("mac", mac(neighbor.mac))]) });
     }
     for tunnel in different(&spec.tunnels, &same.tunnels) {
-        items.push(Item { kind: "tunnel", name: tunnel.name.clone(), keys: Keys::Tunnel(tunnel) });
+        items.push(Item { kind: Kind::Tunnel, name: tunnel.name.clone(), keys: Keys::Tunnel(tunnel) });
     }
     for route in different(&spec.routes, &same.routes) {
-        let way = match route.target {
-            RouteTarget::Gateway { address, interface } => {
-                format!("via {address} on {}", interface_name(spec, interface))
+        let mut name = format!("{} ", route.prefix);
+        // Writing to a string cannot fail.
+        let _ = match route.target {
+            RouteTarget::Gateway { address, interface: on } => {
+                write!(name, "via {address} on {}", interface(spec, on).unwrap_or_default())
             }
-            RouteTarget::Interface(interface) => format!("on {}", interface_name(spec, interface)),
-            RouteTarget::Tunnel(tunnel) => format!("into {}", tunnel_name(spec, tunnel)),
+            RouteTarget::Interface(on) => write!(name, "on {}", interface(spec, on).unwrap_or_default()),
+            RouteTarget::Tunnel(into) => write!(name, "into {}", tunnel(spec, into).unwrap_or_default()),
         };
-        let keys = vec![("weight", route.weight.to_string()), ("priority", route.priority.to_string())];
-        items.push(Item { kind: "route", name: format!("{} {way}", route.prefix), keys: Keys::List(keys) });
+        items.push(Item { kind: Kind::Route, name, keys: Keys::Route(route) });
     }
     for clamp in &spec.clamps {
         let on = match clamp.on {
@@ -261,7 +298,7 @@ fn items<'a>(config: &Config, spec: &'a Spec, same: &'a Same) -> Vec<Item<'a>> {
         let prefix = clamp.prefix.map_or(String::new(), |prefix| format!(" {prefix}"));
         let keys = vec![("ipv4", or_none(clamp.ipv4)), ("ipv6", or_none(clamp.ipv6))];
         let name = format!("{on} {direction}{prefix}");
-        items.push(Item { kind: "mss_clamp", name, keys: Keys::List(keys) });
+        items.push(Item { kind: Kind::MssClamp, name, keys: Keys::List(keys) });
     }
     number_alike(&mut items);
     items
@@ -273,12 +310,18 @@ fn different<'a, T>(items: &'a [T], same: &'a [bool]) -> impl Iterator<Item = &'
 
 /// Items without a name of their own may stand in a file several times: the second is `… #2`.
 fn number_alike(items: &mut [Item<'_>]) {
-    let mut seen: HashMap<(&'static str, String), usize> = HashMap::new();
-    for item in items {
-        let count = seen.entry((item.kind, item.name.clone())).or_default();
+    let mut seen: HashMap<(Kind, &str), usize> = HashMap::with_capacity(items.len());
+    let mut later: Vec<(usize, usize)> = Vec::new();
+    for (at, item) in items.iter().enumerate().filter(|(_, item)| !item.kind.is_named()) {
+        let count = seen.entry((item.kind, &item.name)).or_default();
         *count += 1;
         if *count > 1 {
-            let _ = write!(item.name, " #{count}");
+            later.push((at, *count));
+        }
+    }
+    for (at, number) in later {
+        if let Some(item) = items.get_mut(at) {
+            let _ = write!(item.name, " #{number}");
         }
     }
 }
@@ -294,7 +337,7 @@ fn machine<'a>(config: &Config) -> Vec<Item<'a>> {
         ("eal_args", list(&system.eal_args)),
     ];
     let socket = vec![("socket", config.control.socket.display().to_string())];
-    let item = |name: &str, keys| Item { kind: "system", name: name.to_owned(), keys: Keys::List(keys) };
+    let item = |name: &str, keys| Item { kind: Kind::System, name: name.to_owned(), keys: Keys::List(keys) };
     vec![item("system", keys), item("control", socket)]
 }
 

@@ -2,7 +2,7 @@
 
 use crate::client::{AskError, ask};
 use crate::protocol::{Changes, Request, Topic};
-use crate::report::{people, print, print_on, say};
+use crate::report::{people, print, print_json, print_on, say};
 use serde_json::Value;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -88,10 +88,7 @@ fn change(
     };
     changes.warnings.iter().for_each(|finding| say(&diagnostic_line(finding)));
     if json {
-        // It was read from JSON just before.
-        let mut text = serde_json::to_string_pretty(&changes).unwrap_or_default();
-        text.push('\n');
-        return print(&text);
+        return print_json(&changes);
     }
     for item in changes.restart.iter().flatten() {
         say(&format_args!("culvert: only a restart can change {item}"));
