@@ -4,11 +4,11 @@
 //! [`Table::finish`] is unknown. So the list of known keys is never written down a second time.
 
 use super::place::{Place, Shapes};
+use super::plain::Entries;
 use super::source::Source;
 use super::value::Value;
 use crate::diagnostic::{Diagnostic, Severity};
 use std::collections::HashSet;
-use toml::de::DeTable;
 
 /// One thing found, at a byte of the text.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ const MOST_KEYS: usize = 24;
 /// A table that is being read. Keys of a table inside an item carry its name: `udp.port`.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
-    entries: &'a DeTable<'a>,
+    entries: Entries<'a>,
     name: &'static str,
     header: usize,
     /// Where the piece of text begins that was parsed.
@@ -150,7 +150,7 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// A table that begins at `header`. Its keys and values stand where the parser says, counted from `base`.
-    pub(super) fn new(entries: &'a DeTable<'a>, name: &'static str, header: usize, base: usize) -> Self {
+    pub(super) fn new(entries: Entries<'a>, name: &'static str, header: usize, base: usize) -> Self {
         Table {
             entries,
             name,
@@ -226,8 +226,11 @@ impl<'a> Table<'a> {
 
     /// Reports what was not asked for and returns where the rest stands.
     pub(super) fn finish(self, findings: &mut Findings) -> Place {
-        let is_known = |name: &str| self.found.iter().any(|(key, _)| *key == name || plain(key) == name);
-        if !self.entries.keys().all(|key| is_known(key.get_ref())) {
+        let is_known = |name: &str| {
+            self.found.iter().any(|(key, _)| *key == name)
+                || self.found.iter().any(|(key, _)| plain(key) == name)
+        };
+        if !self.entries.keys().all(|(key, _)| is_known(key)) {
             self.report_unknown(findings);
         }
         Place::new(self.header, &self.found, findings.shapes())
@@ -235,8 +238,7 @@ impl<'a> Table<'a> {
 
     fn report_unknown(&self, findings: &mut Findings) {
         let known: Vec<&str> = self.known.iter().map(|key| plain(key)).collect();
-        for key in self.entries.keys() {
-            let found = key.get_ref().as_ref();
+        for (found, at) in self.entries.keys() {
             if !known.contains(&found) {
                 let nearest = nearest(found, known.iter().copied()).unwrap_or_default();
                 let message = format!(
@@ -244,8 +246,7 @@ impl<'a> Table<'a> {
                     found.escape_debug(),
                     self.name
                 );
-                let at = self.base + key.span().start;
-                findings.error(at, message).help(format!("the keys are {}", known.join(", ")));
+                findings.error(self.base + at, message).help(format!("the keys are {}", known.join(", ")));
             }
         }
     }
@@ -260,7 +261,8 @@ pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> 
 }
 
 fn plain(key: &'static str) -> &'static str {
-    key.rsplit_once('.').map_or(key, |(_, plain)| plain)
+    let dot = key.bytes().rposition(|byte| byte == b'.');
+    dot.and_then(|dot| key.get(dot + 1..)).unwrap_or(key)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod source;
 mod place;
 mod document;
 mod pieces;
+mod plain;
 mod effect;
 mod limit;
 mod mtu;

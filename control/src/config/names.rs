@@ -28,6 +28,11 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Makes room for so many more names.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.by_name.reserve(count);
+    }
+
     /// Reads an item's own name, which no other may have.
     pub(super) fn declare(
         &mut self,

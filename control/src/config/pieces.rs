@@ -6,6 +6,7 @@
 //! a whole: that is where syntax errors are found and put in words.
 
 use super::document::Table;
+use super::plain::{self, Entries};
 use std::cell::Cell;
 use toml::de::{DeTable, DeValue, Error};
 
@@ -146,11 +147,19 @@ impl<'a> Document<'a> {
 
     /// Hands each of the items that are parsed one by one to `read`.
     pub(super) fn each(&self, key: &str, name: &'static str, mut read: impl FnMut(Table<'_>)) {
+        let mut entries = Vec::new();
         for piece in self.pieces(key) {
             let text = self.pieces.and_then(|pieces| pieces.text.get(piece.start..piece.end));
-            let (root, errors) = DeTable::parse_recoverable(text.unwrap_or_default());
+            let text = text.unwrap_or_default();
+            if let Some(at) = plain::read(text, &mut entries) {
+                read(Table::new(Entries::Plain(&entries), name, piece.start + at, piece.start));
+                continue;
+            }
+            let (root, errors) = DeTable::parse_recoverable(text);
             match only_item(root.get_ref(), key).filter(|_| errors.is_empty()) {
-                Some((entries, at)) => read(Table::new(entries, name, piece.start + at, piece.start)),
+                Some((entries, at)) => {
+                    read(Table::new(Entries::Parsed(entries), name, piece.start + at, piece.start));
+                }
                 None => {
                     self.is_irregular.set(true);
                     return;

@@ -5,6 +5,7 @@ use super::document::{Findings, Table};
 use super::names::Names;
 use super::neighbor::Neighbors;
 use super::pieces::{Document, Pieces};
+use super::plain::Entries;
 use super::port::{Port, Ports};
 use super::route::Routes;
 use super::source::Source;
@@ -58,7 +59,7 @@ pub(super) fn read(source: Source) -> Result<Config, Vec<Diagnostic>> {
 /// `None` where the document turns out not to be one that can be read item by item.
 fn read_document(document: &Document<'_>, source: &Source) -> Option<Read> {
     let mut findings = Findings::default();
-    let mut root = Table::new(document.root(), "the file", 0, 0);
+    let mut root = Table::new(Entries::Parsed(document.root()), "the file", 0, 0);
     let mut spec = Spec::default();
     let mut places = Places::default();
     let mut names = Names::default();
@@ -88,6 +89,11 @@ fn read_document(document: &Document<'_>, source: &Source) -> Option<Read> {
     }
 
     let mut ids = (0..u32::MAX).map(TunnelId);
+    let (tunnels, routes) = (document.count("tunnel"), document.count("route"));
+    names.reserve(tunnels);
+    spec.tunnels.reserve_exact(tunnels);
+    places.tunnels.reserve_exact(tunnels);
+    places.routes.reserve_exact(routes);
     items.each("tunnel", "[[tunnel]]", &mut findings, |table, count, findings| {
         if let Some(id) = ids.next() {
             let (tunnel, place) = tunnel::read(id, count, table, &mut names, source, findings);
@@ -99,7 +105,7 @@ fn read_document(document: &Document<'_>, source: &Source) -> Option<Read> {
     let knows_networks = findings.gaps() == 0;
 
     let reader = Routes::new(&spec, &names, knows_networks);
-    let mut routes = Vec::new();
+    let mut routes = Vec::with_capacity(routes);
     items.each("route", "[[route]]", &mut findings, |table, _, findings| {
         if let Some((route, place)) = reader.read(table, findings) {
             routes.push(route);

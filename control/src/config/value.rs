@@ -4,6 +4,7 @@
 //! length are an error, and an interface's own address says its length. A prefix without length is one address.
 
 use super::document::{Findings, Table};
+use super::plain::Entries;
 use forwarder::scope::holds_unicast;
 use forwarder::table::Mac;
 use ipnet::IpNet;
@@ -35,7 +36,7 @@ impl<'a> Value<'a> {
     /// The table that it is; `name` is how findings call it.
     pub(super) fn table(&self, name: &'static str) -> Option<Table<'a>> {
         let entries = self.value.get_ref().as_table()?;
-        Some(Table::new(entries, name, self.at(), self.base))
+        Some(Table::new(Entries::Parsed(entries), name, self.at(), self.base))
     }
 
     pub(super) fn array(&self) -> Option<&'a [Spanned<DeValue<'a>>]> {
