@@ -29,23 +29,28 @@ pub fn prefetch<T>(value: *const T) {
 /// The size of a large page on x86-64.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// The same items in memory of their exact size that the kernel may map by large pages, where there are enough of them. A
-/// table that is looked up at random costs a walk through the page table for each look-up else, which is more than the
-/// look-up itself. For the control thread: it copies.
-pub fn in_large_pages<T>(items: Vec<T>) -> Vec<T> {
-    let mut moved: Vec<T> = Vec::with_capacity(items.len());
-    let bytes = moved.capacity().saturating_mul(size_of::<T>());
+/// Room for so many items in memory that the kernel may map by large pages, where they are enough. A table that is looked up
+/// at random costs a walk through the page table for each look-up else, which is more than the look-up itself.
+pub fn large_room<T>(count: usize) -> Vec<T> {
+    let mut room: Vec<T> = Vec::with_capacity(count);
+    let bytes = room.capacity().saturating_mul(size_of::<T>());
     if bytes >= LARGE_PAGE {
-        let start = moved.as_mut_ptr().cast::<u8>();
+        let start = room.as_mut_ptr().cast::<u8>();
         // Whole pages inside the allocation: what it shares with others at its ends stays as it is.
         let skipped = start.align_offset(LARGE_PAGE).min(bytes);
         let len = (bytes - skipped) / LARGE_PAGE * LARGE_PAGE;
         if len > 0 {
-            // SAFETY: the range lies within the allocation that `moved` owns, and this advice changes no content; a kernel
+            // SAFETY: the range lies within the allocation that `room` owns, and this advice changes no content; a kernel
             // that does not take it leaves ordinary pages.
             let _ = unsafe { madvise(start.wrapping_add(skipped).cast(), len, Advice::LinuxHugepage) };
         }
     }
+    room
+}
+
+/// The same items in [such room](large_room), of their exact size. For the control thread: it copies.
+pub fn in_large_pages<T>(items: Vec<T>) -> Vec<T> {
+    let mut moved = large_room(items.len());
     moved.extend(items);
     moved
 }

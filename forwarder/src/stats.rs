@@ -4,7 +4,7 @@
 //! memory that generations share: a tunnel keeps its slot, and so its numbers, over reloads. Histograms are exchanged
 //! whole: the control thread sends an empty set, the worker swaps it in between two bursts and sends the full one back.
 
-use crate::hint::{in_large_pages, prefetch};
+use crate::hint::{large_room, prefetch};
 use crate::verdict::DropReason;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hdrhistogram::Histogram;
@@ -177,8 +177,9 @@ impl TunnelStats {
     /// Room for at least `slots` tunnels; those that there are keep their numbers.
     pub fn grow(&mut self, slots: usize) {
         let missing = slots.div_ceil(PAGE).saturating_sub(self.pages.len());
-        let counters = (0..missing * PAGE).map(|_| TunnelCounters::default()).collect();
-        let counters = Arc::new(in_large_pages(counters));
+        let mut counters = large_room(missing * PAGE);
+        counters.resize_with(missing * PAGE, TunnelCounters::default);
+        let counters = Arc::new(counters);
         let pages = (0..missing).map(|page| Page { counters: counters.clone(), first: page * PAGE });
         self.pages.extend(pages);
     }

@@ -9,18 +9,36 @@ use std::net::IpAddr;
 /// Items by prefix, found by the longest prefix that holds an address: two lists, sorted by prefix and then as they came.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
-    prefixes: Vec<IpNet>,
+    prefixes: Vec<Key>,
     items: Vec<T>,
     lens: BTreeSet<(bool, u8)>,
 }
 
+/// A prefix as numbers, which compare faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    bits: u128,
+    len: u8,
+    is_ipv4: bool,
+}
+
+impl Key {
+    fn of(prefix: IpNet) -> Self {
+        let (bits, is_ipv4) = match prefix.network() {
+            IpAddr::V4(address) => (u128::from(u32::from(address)), true),
+            IpAddr::V6(address) => (u128::from(address), false),
+        };
+        Key { bits, len: prefix.prefix_len(), is_ipv4 }
+    }
+}
+
 impl<T> FromIterator<(IpNet, T)> for Prefixes<T> {
     fn from_iter<I: IntoIterator<Item = (IpNet, T)>>(items: I) -> Self {
-        let mut sorted: Vec<(IpNet, T)> =
-            items.into_iter().map(|(prefix, item)| (prefix.trunc(), item)).collect();
+        let mut sorted: Vec<(Key, T)> =
+            items.into_iter().map(|(prefix, item)| (Key::of(prefix), item)).collect();
         sorted.sort_by_key(|(prefix, _)| *prefix);
-        let (prefixes, items): (Vec<IpNet>, Vec<T>) = sorted.into_iter().unzip();
-        let lens = prefixes.iter().map(|prefix| (prefix.addr().is_ipv4(), prefix.prefix_len())).collect();
+        let (prefixes, items): (Vec<Key>, Vec<T>) = sorted.into_iter().unzip();
+        let lens = prefixes.iter().map(|prefix| (prefix.is_ipv4, prefix.len)).collect();
         Prefixes { prefixes, items, lens }
     }
 }
@@ -28,7 +46,7 @@ impl<T> FromIterator<(IpNet, T)> for Prefixes<T> {
 impl<T> Prefixes<T> {
     /// The items of exactly this prefix.
     pub(super) fn at(&self, prefix: IpNet) -> &[T] {
-        let prefix = prefix.trunc();
+        let prefix = Key::of(prefix);
         let start = self.prefixes.partition_point(|other| *other < prefix);
         let alike = self.prefixes.iter().skip(start).take_while(|other| **other == prefix).count();
         self.items.get(start..start + alike).unwrap_or_default()
@@ -44,7 +62,8 @@ impl<T> Prefixes<T> {
         self.longest(address).map(|(prefix, _)| prefix)
     }
 
-    fn longest(&self, address: IpAddr) -> Option<(IpNet, &[T])> {
+    /// The longest prefix that holds `address`, and its items.
+    pub(super) fn longest(&self, address: IpAddr) -> Option<(IpNet, &[T])> {
         let mut lens = self.lens.iter().rev().filter(|(is_ipv4, _)| *is_ipv4 == address.is_ipv4());
         lens.find_map(|(_, len)| {
             let prefix = IpNet::new(address, *len).ok()?.trunc();

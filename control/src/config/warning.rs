@@ -49,12 +49,14 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize,
             findings.warning(place.of("remote"), message).help("write the other end's address");
             continue;
         }
-        let attached = connected.holding(remote);
+        let (network, attached) = connected.longest(remote).unzip();
+        let attached = attached.unwrap_or_default();
         let at = place.of("remote");
-        if check_station(connected.network(remote), remote, "the remote end", at, findings) {
+        if check_station(network, remote, "the remote end", at, findings) {
             continue;
         }
-        if attached.is_empty() && routes.holding(remote).is_empty() {
+        let route = routes.network(remote);
+        if attached.is_empty() && route.is_none() {
             let message = format!(
                 "{} has no route to its `remote` (expected a route or connected network that holds {remote}): it cannot \
                  send",
@@ -68,7 +70,7 @@ pub(super) fn add(spec: &Spec, places: &Places, source: &Source, workers: usize,
         }
         // A route may be longer than the connected network and lead elsewhere.
         let len = |network: Option<IpNet>| network.map_or(0, |network| network.prefix_len());
-        let is_routed = len(routes.network(remote)) > len(connected.network(remote));
+        let is_routed = len(route) > len(network);
         if let [Attached::Interface(interface)] = attached
             && !is_routed
             && !known.contains(&(*interface, remote))
@@ -222,6 +224,10 @@ fn unused_routes(spec: &Spec, places: &Places, own: &HashSet<IpAddr>, findings: 
 fn overlapping_senders(spec: &Spec, places: &Places, source: &Source, findings: &mut Findings) {
     let mut alike: HashMap<_, (HashMap<IpNet, usize>, BTreeSet<u8>)> = HashMap::new();
     let mut senders: Vec<(_, IpNet, usize)> = Vec::new();
+    if spec.tunnels.iter().all(|tunnel| matches!(tunnel.remote, Remote::One(_))) {
+        // Addresses of full length hold no others; two that are the same are the compiler's to find.
+        return;
+    }
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
         let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
         let identity = (tunnel.local, tunnel.encap, tunnel.key, udp);

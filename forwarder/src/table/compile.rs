@@ -5,7 +5,6 @@
 
 use super::stack::{self, Stacks};
 use super::*;
-use crate::hint::in_large_pages;
 use crate::tunnel::decap::Framing;
 use crate::tunnel::mss::Limits;
 use crate::wire::ethernet::{Ethernet, EthernetRepr};
@@ -55,10 +54,10 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         interfaces,
         tunnels,
         locals: locals.into_values().collect(),
-        endpoints: endpoints.in_large_pages(),
+        endpoints,
         reassembling,
         routes: routes.in_large_pages(),
-        images: in_large_pages(images),
+        images,
         summaries,
         speakers: speakers(spec),
         icmp: spec.icmp,
@@ -281,8 +280,9 @@ fn routes(spec: &Spec, links: &mut Links<'_>) -> Routes {
     let candidates = candidates(spec);
     let mut numbers: Vec<(IpNet, u32)> = Vec::new();
     let mut ways: Vec<Choice<Way>> = Vec::new();
-    // Many routes have the same next hops.
+    // Many routes have the same next hops, and most have one.
     let mut known: HashMap<Vec<(u64, Next)>, u32> = HashMap::new();
+    let mut known_one: HashMap<(u64, Next), u32> = HashMap::new();
     let mut by_number: Vec<&[Candidate]> = Vec::new();
     let mut targets: Vec<(u64, Next)> = Vec::new();
     for of_prefix in candidates.chunk_by(|a, b| a.prefix == b.prefix) {
@@ -290,7 +290,11 @@ fn routes(spec: &Spec, links: &mut Links<'_>) -> Routes {
         let Some(Candidate { prefix, .. }) = best.first() else { continue };
         targets.clear();
         targets.extend(best.iter().map(|candidate| (candidate.weight, candidate.next)));
-        let number = match known.get(targets.as_slice()) {
+        let there = match targets[..] {
+            [only] => known_one.get(&only),
+            _ => known.get(targets.as_slice()),
+        };
+        let number = match there {
             Some(number) => *number,
             None => {
                 let number = ways.len() as u32;
@@ -298,7 +302,10 @@ fn routes(spec: &Spec, links: &mut Links<'_>) -> Routes {
                     targets.iter().map(|(weight, next)| (*weight, links.way(*next, None))),
                 ));
                 by_number.push(best);
-                known.insert(targets.clone(), number);
+                match targets[..] {
+                    [only] => known_one.insert(only, number),
+                    _ => known.insert(targets.clone(), number),
+                };
                 number
             }
         };

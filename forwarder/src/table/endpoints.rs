@@ -5,7 +5,7 @@
 //! changes afterwards.
 
 use super::{Encap, TunnelId, UdpKind};
-use crate::hint::{in_large_pages, prefetch};
+use crate::hint::{large_room, prefetch};
 use crate::tunnel::decap::Selector;
 use crate::tunnel::flow::mix;
 use crate::wire::{ipv4, ipv6};
@@ -178,7 +178,10 @@ impl Endpoints {
         }
         lens.iter_mut().for_each(|lens| lens.sort_by_key(|len| std::cmp::Reverse(len.bits)));
         let empty = Line { endpoint: Endpoint([0; 4]), taker: None };
-        Endpoints { lines: vec![empty; (count * 2).next_power_of_two()], used: 0, lens }
+        let count = (count * 2).next_power_of_two();
+        let mut lines = large_room(count);
+        lines.resize(count, empty);
+        Endpoints { lines, used: 0, lens }
     }
 
     /// Adds what `taker` takes from `sender` at the box's address number `local`. Where that is another's already nothing
@@ -208,11 +211,6 @@ impl Endpoints {
             }
         }
         None
-    }
-
-    /// The same in memory for look-ups at random.
-    pub(super) fn in_large_pages(self) -> Self {
-        Endpoints { lines: in_large_pages(self.lines), ..self }
     }
 
     /// The line in which a look-up will begin.

@@ -5,6 +5,7 @@
 
 use super::compile::ClampsOn;
 use super::*;
+use crate::hint::{in_large_pages, large_room};
 use crate::stats::MAX_LAYERS;
 use crate::tunnel::encap::{self, Unstackable};
 use crate::tunnel::keepalive::Keepalive;
@@ -72,8 +73,11 @@ pub(super) fn tunnels(
     images: Vec<Image>,
     errors: &mut Vec<SpecError>,
 ) -> (Vec<Tunnel>, Vec<TunnelSummary>, Vec<Image>) {
-    let mut work = Work { done: vec![Progress::Open; stacks.spec.tunnels.len()], images, errors };
-    work.images.reserve(stacks.spec.tunnels.len());
+    // Most tunnels have one way out. Where some have several, the images are moved once more.
+    let mut room = large_room(images.len() + stacks.spec.tunnels.len());
+    let is_enough = room.capacity();
+    room.extend(images);
+    let mut work = Work { done: vec![Progress::Open; stacks.spec.tunnels.len()], images: room, errors };
     let mut treatments: HashSet<Arc<Treatment>> = HashSet::new();
     let made = stacks.spec.tunnels.iter().enumerate().map(|(index, spec)| {
         let id = TunnelId(index as u32);
@@ -112,7 +116,9 @@ pub(super) fn tunnels(
         (tunnel, summary)
     });
     let (tunnels, summaries) = made.unzip();
-    (tunnels, summaries, work.images)
+    let images = work.images;
+    let images = if images.len() > is_enough { in_large_pages(images) } else { images };
+    (tunnels, summaries, images)
 }
 
 fn own_limits(mss: Mss, mtu: usize) -> Limits {
