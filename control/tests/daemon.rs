@@ -134,6 +134,13 @@ impl Daemon {
         self.show("workers")[0]["generation"].as_u64().unwrap()
     }
 
+    /// Bytes that it has in memory.
+    fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// Replaces the configuration file.
     fn configure(&self, body: &str) {
         write(self.path(), "culvert.toml", config(self.path(), body));
@@ -198,6 +205,16 @@ fn tunnel(name: &str, remote: &str, prefix: &str) -> String {
         "\n[[tunnel]]\nname = \"{name}\"\nencap = \"gre\"\nlocal = \"198.51.100.1\"\nremote = \"{remote}\"\n\
          \n[[route]]\nprefix = \"{prefix}\"\ntunnel = \"{name}\"\n"
     )
+}
+
+/// So many tunnels by way of the neighbour that all bodies have.
+fn tunnels(count: usize) -> String {
+    let tunnels = (0..count).map(|at| {
+        let (high, low) = (at / 250, at % 250);
+        tunnel(&format!("t{at}"), &format!("198.51.{high}.{low}"), &format!("11.{high}.{low}.0/24"))
+    });
+    let way = "\n[[route]]\nprefix = \"198.51.0.0/16\"\ngateway = \"198.51.100.7\"\n";
+    std::iter::once(way.to_owned()).chain(tunnels).collect()
 }
 
 /// Polls `ready` until it gives a value.
@@ -481,15 +498,8 @@ fn workers_forward_while_a_large_file_is_read() {
         let count = progress(&daemon).0 - first;
         (count >= 100_000).then(|| count as f64 / began.elapsed().as_secs_f64())
     });
-    let more: String = (0..5000)
-        .map(|at| {
-            let (high, low) = (at / 250, at % 250);
-            tunnel(&format!("t{at}"), &format!("198.51.{high}.{low}"), &format!("11.{high}.{low}.0/24"))
-        })
-        .collect();
     let before = std::fs::read_to_string(daemon.path().join("culvert.toml")).unwrap();
-    let way = "\n[[route]]\nprefix = \"198.51.0.0/16\"\ngateway = \"198.51.100.7\"\n";
-    write(daemon.path(), "large.toml", format!("{before}{way}{more}"));
+    write(daemon.path(), "large.toml", before + &tunnels(5000));
     let (first, _) = progress(&daemon);
     let reload = daemon.ask(&["reload", "large.toml", "--json"]);
     let (last, dropped) = progress(&daemon);
@@ -507,6 +517,23 @@ fn workers_forward_while_a_large_file_is_read() {
         last - first
     );
     assert_eq!(dropped, json!({}));
+}
+
+#[test]
+fn a_tunnel_takes_a_kibibyte_at_most_and_reloads_keep_nothing() {
+    let Some(daemon) = Daemon::start(QUIET) else { return };
+    let (empty, count) = (daemon.resident(), 8_000);
+    daemon.configure(&format!("{QUIET}{}", tunnels(count)));
+    for _ in 0..=10 {
+        let reload = daemon.reload();
+        assert!(reload.status.success(), "{}", stderr(&reload));
+    }
+    let each = (daemon.resident() - empty) / count;
+    assert!(each <= 1024, "{each} bytes");
+    // What was packed to be small is there all the same.
+    let file = std::fs::read_to_string(daemon.path().join("culvert.toml")).unwrap();
+    assert_eq!(daemon.show("config")["text"], file);
+    assert_eq!(daemon.show("tunnels").as_array().unwrap().len(), count);
 }
 
 #[test]
