@@ -1,6 +1,7 @@
-//! The short way for an item that is nothing but its header and lines of a key with a text, a number, true or false: nearly all
-//! of a large file are. It is read line by line, without the parser's tokens, events and map, which take several times as
-//! long; wherever something else stands, the parser reads the item.
+//! The short way for an item that is nothing but its header and lines of a key with a text, a number, true or false, and tables
+//! inside of such lines under a header of their own: nearly all of a large file are. It is read line by line, without the
+//! parser's tokens, events and map, which take several times as long; wherever something else stands, the parser reads the
+//! item.
 
 use std::borrow::Cow;
 use toml::Spanned;
@@ -48,31 +49,62 @@ impl<'a> Entries<'a> {
 pub(super) fn read<'a>(text: &'a str, entries: &mut Vec<Entry<'a>>) -> Option<usize> {
     entries.clear();
     let mut at = 0;
-    let mut begin = None;
+    let mut item = None;
+    let mut is_inside = false;
     for line in text.split_inclusive('\n') {
         let content = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
         let trimmed = skip_blanks(content);
         let start = at + content.len() - trimmed.len();
-        match begin {
-            None => {
-                let (_, behind) = trimmed.strip_prefix("[[")?.split_once("]]")?;
-                is_end(behind).then_some(())?;
-                begin = Some(start);
-            }
-            Some(_) if is_end(trimmed) => {}
-            Some(_) => entries.push(entry(trimmed, start)?),
-        }
         at += line.len();
+        let Some((_, name)) = item else {
+            let (name, behind) = trimmed.strip_prefix("[[")?.split_once("]]")?;
+            item = is_end(behind).then_some((start, name));
+            item?;
+            continue;
+        };
+        if is_end(trimmed) {
+            continue;
+        }
+        if trimmed.starts_with('[') {
+            entries.push(inner_table(trimmed, name, start)?);
+            is_inside = true;
+            continue;
+        }
+        let entry = entry(trimmed, start)?;
+        match entries.last_mut().filter(|_| is_inside).map(|table| table.value.get_mut()) {
+            Some(DeValue::Table(table)) => {
+                let key = Spanned::new(entry.at..entry.at + entry.key.len(), Cow::Borrowed(entry.key));
+                if table.insert(key, entry.value).is_some() {
+                    return None;
+                }
+            }
+            _ => entries.push(entry),
+        }
     }
     let is_repeated =
         |(index, entry): (usize, &Entry<'_>)| entries.iter().take(index).any(|other| other.key == entry.key);
-    if entries.iter().enumerate().any(is_repeated) { None } else { begin }
+    let (begin, _) = item?;
+    if entries.iter().enumerate().any(is_repeated) { None } else { Some(begin) }
+}
+
+/// The header of a table inside the item of this name, which has nothing yet.
+fn inner_table<'a>(line: &'a str, name: &str, at: usize) -> Option<Entry<'a>> {
+    let (inside, behind) = line.strip_prefix('[')?.split_once(']')?;
+    let key = inside.strip_prefix(name)?.strip_prefix('.')?;
+    let is_plain = !key.is_empty() && key.bytes().all(is_bare) && is_end(behind);
+    let end = at + line.len() - behind.len();
+    let table = Spanned::new(at..end, DeValue::Table(DeTable::new()));
+    is_plain.then_some(Entry { key, at: end - "]".len() - key.len(), value: table })
+}
+
+/// Whether a key may have this byte without quotes.
+fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// A line that begins with a key, `at` being where.
 fn entry(line: &str, at: usize) -> Option<Entry<'_>> {
-    let is_bare = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    let len = line.bytes().take_while(is_bare).count();
+    let len = line.bytes().take_while(|byte| is_bare(*byte)).count();
     let (key, behind) = line.split_at_checked(len).filter(|_| len > 0)?;
     let value = skip_blanks(skip_blanks(behind).strip_prefix('=')?);
     let start = at + line.len() - value.len();
@@ -150,7 +182,7 @@ mod tests {
 
     #[test]
     fn plain_lines_are_read_as_the_parser_reads_them() {
-        let text = "  [[item]] # why\r\n a = \"b # c\"\t# d\n\n\tb-2=12\nc_ = true#\n # e\nd = 0\ne= \"\\t\"";
+        let text = "  [[item]] # why\r\n a = \"b # c\"\t# d\n\n\tb-2=12\nc_ = true#\n # e\nd = 0\ne= \"\\t\"\n  [item.f] # g\n  a = 1\n\n[item.h]\n[item.i]\n j = \"k\"\na = 2";
         let text = text.replace("\\t", "\t");
         assert!(plain(&text).is_some());
         assert_eq!(plain(&text), parsed(&text));
@@ -172,7 +204,14 @@ mod tests {
             "a = ",
             "a.b = 1",
             "\"a\" = 1",
-            "[item.b]",
+            "[item.b.c]",
+            "[ item.b]",
+            "[item.\"b\"]",
+            "[other.b]",
+            "[item.b]\n[item.b]",
+            "[item.b]\nc = 1\nc = 2",
+            "b = 1\n[item.b]",
+            "[[item.b]]",
             "a = 1\na = 2",
             "a = \"\u{1}\"",
             "# \u{7f}",
@@ -192,7 +231,7 @@ mod tests {
         fn what_is_read_is_what_the_parser_reads(
             text in prop::collection::vec(
                 prop::sample::select(vec![
-                    "a", "b", "=", " ", "\t", "\n", "\r\n", "\"x\"", "\"", "1", "0", "true", "#", "_", ".", "é", "\u{7f}", "\\", ",",
+                    "a", "b", "=", " ", "\t", "\n", "\r\n", "\"x\"", "\"", "1", "0", "true", "#", "_", ".", "\n[item.", "]\n", "é", "\u{7f}", "\\", ",",
                 ]),
                 0..24,
             ),
