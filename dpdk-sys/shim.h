@@ -13,6 +13,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
@@ -46,5 +47,7 @@ static const uint32_t CULVERT_MQ_RX_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t CULVERT_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 static const uint32_t CULVERT_SPEED_UNKNOWN = RTE_ETH_SPEED_NUM_UNKNOWN;
 static const int CULVERT_SOCKET_ANY = SOCKET_ID_ANY;
+static const int CULVERT_INTERRUPT_ADD = RTE_INTR_EVENT_ADD;
+static const int CULVERT_INTERRUPT_REMOVE = RTE_INTR_EVENT_DEL;
 
 #endif

@@ -1,7 +1,7 @@
 //! The workers as the control thread sees them: started together, watched, stopped together.
 
 use crate::report::load::{self, Load};
-use forwarder::dpdk::{Eal, Handoff, Port, RingGauge};
+use forwarder::dpdk::{DpdkError, Eal, Handoff, Port, RingGauge};
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
 use forwarder::table::Generation;
@@ -65,9 +65,9 @@ pub(crate) enum CrewError {
 
 impl Crew {
     /// Nobody yet, and the rings between so many workers of these ports.
-    pub(crate) fn new(eal: &Eal, ports: &[Port], workers: usize) -> Self {
-        let handoffs = Handoff::between(eal, workers, ports).into();
-        Crew { members: Vec::new(), handoffs, stop: Arc::default() }
+    pub(crate) fn new(eal: &Eal, ports: &[Port], workers: usize) -> Result<Self, DpdkError> {
+        let handoffs = Handoff::between(eal, workers, ports)?.into();
+        Ok(Crew { members: Vec::new(), handoffs, stop: Arc::default() })
     }
 
     /// Adds the worker that comes next in `worker_cores` and returns once it polls.

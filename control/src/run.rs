@@ -136,6 +136,12 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
             port.spreading().by,
             port.spreading().why,
         ));
+        if options.interrupts && !port.has_interrupts() {
+            log(format_args!(
+                "port {}: its device has no receive interrupts, so sleeping workers look at it now and then",
+                options.name,
+            ));
+        }
     }
     let mut slots = Slots::default();
     let (spec, tables) = config.compile(&macs, &mut slots).map_err(RunError::Config)?;
@@ -148,7 +154,7 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
     let mut latency = Latency::new(crate::reload::latency_slots(&spec));
     let mut publisher = Publisher::new(Generation { number: 1, tables, stats });
-    let mut crew = Crew::new(&eal, &ports, system.worker_cores.len());
+    let mut crew = Crew::new(&eal, &ports, system.worker_cores.len())?;
     let mut trace = Live::default();
     for core in &system.worker_cores {
         let (recorder, collector) = latency_exchange(latency.empty_set());
@@ -229,6 +235,7 @@ fn port_options(config: &Config) -> Vec<PortOptions> {
             Rss::Inner => dpdk::Rss::Inner,
             Rss::Off => dpdk::Rss::Off,
         },
+        interrupts: config.system.idle == Idle::Sleep,
     };
     config.ports.iter().map(options).collect()
 }

@@ -706,6 +706,16 @@ fn of_thread(daemon: &Daemon, name: &str, key: &str) -> String {
     field(found.unwrap_or_else(|| panic!("no thread {name}: {texts:?}")), key)
 }
 
+/// How long the daemon's thread with this name has been on a core.
+fn time_of_thread(daemon: &Daemon, name: &str) -> Duration {
+    let mut tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+    let task =
+        tasks.find_map(|task| Some(task.unwrap().path()).filter(|task| read(task, "comm").trim() == name));
+    let text = read(&task.unwrap(), "schedstat");
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
 #[test]
 fn each_thread_runs_on_the_core_that_is_configured_for_it() {
     let last = std::thread::available_parallelism().unwrap().get() - 1;
@@ -747,6 +757,26 @@ fn a_worker_without_packets_sleeps_only_where_it_may() {
     let requests = (0..20).map(|_| busy.generation()).sum::<u64>();
     let paused = pauses(&busy) - before;
     assert!(requests == 20 && paused < 20, "{paused} pauses of a worker that polls");
+}
+
+#[test]
+fn a_sleeping_worker_takes_a_small_part_of_what_a_polling_one_takes() {
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    if last == 0 {
+        return println!("skipped: this machine has one core");
+    }
+    // On one core, and so from the same time.
+    let body = QUIET.replace("net_ring0", "net_null0,no-rx=1").replace("net_ring1", "net_null1,no-rx=1");
+    let Some(sleepy) = Daemon::start(&body) else { return };
+    let Some((busy, ready)) = changed(&body, "idle = \"sleep\"", "idle = \"poll\"") else { return };
+    assert!(ready, "{}", busy.log());
+    let taken = |daemon: &Daemon| time_of_thread(daemon, &format!("worker-{last}"));
+    let before = [taken(&sleepy), taken(&busy)];
+    until("a second's work of the worker that polls", || {
+        (taken(&busy) >= before[1] + Duration::from_secs(1)).then_some(())
+    });
+    let [slept, polled] = [taken(&sleepy) - before[0], taken(&busy) - before[1]];
+    assert!(slept * 5 < polled, "{slept:?} of the worker that sleeps, {polled:?} of the one that polls");
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! | [`culvert_errno`] | `rte_errno` is a macro over a thread-local variable |
 //! | [`culvert_link`] | the fields of `struct rte_eth_link` are bit fields, since 24.11 inside a union |
 //! | `CULVERT_MBUF_*` | positions by `offsetof`: bindgen's path to a field differs between releases, flat or in anonymous unions |
-//! | `CULVERT_RSS_*`, `CULVERT_MQ_*`, `CULVERT_SPEED_*`, `CULVERT_SOCKET_ANY` | macros with casts or shifts by macro, which bindgen leaves out |
+//! | `CULVERT_RSS_*`, `CULVERT_MQ_*`, `CULVERT_SPEED_*`, `CULVERT_SOCKET_ANY`, `CULVERT_INTERRUPT_*` | macros with casts, shifts or other headers' values, which bindgen leaves out |
 
 pub use bindings::*;
 

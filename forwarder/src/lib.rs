@@ -38,6 +38,8 @@ pub mod spread;
 pub mod publish;
 pub mod stats;
 #[cfg(feature = "dpdk")]
+mod bell;
+#[cfg(feature = "dpdk")]
 pub mod worker;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;

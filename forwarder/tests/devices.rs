@@ -533,7 +533,7 @@ fn single_packets_fill_a_ring_no_sooner_than_bursts_do(eal: &Eal) {
     let before = eal.buffers_in_use();
     let mut ports = Port::open_all(eal, 2, &[port("ring", "net_ring6")]).unwrap();
     let mut queues = ports[0].take_queues(0).unwrap();
-    let mut ends = Handoff::between(eal, 2, &ports);
+    let mut ends = Handoff::between(eal, 2, &ports).unwrap();
     let (mut other, mut own) = (ends.pop().unwrap(), ends.pop().unwrap());
     let mut burst = Burst::new(eal);
     let mut hand_over = |own: &mut Handoff, number: u64| {
@@ -600,7 +600,8 @@ impl Bench {
 
     /// Makes the rings between the workers of these ports.
     fn connect(&mut self, eal: &Eal, ports: &[Port]) {
-        self.handoffs = Handoff::between(eal, self.counters.len(), ports).into_iter().map(Some).collect();
+        self.handoffs =
+            Handoff::between(eal, self.counters.len(), ports).unwrap().into_iter().map(Some).collect();
     }
 
     fn spawn(&mut self, eal: &Eal, index: usize, core: usize, ports: &mut [Port], idle: Idle) -> Worker {

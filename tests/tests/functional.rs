@@ -25,7 +25,7 @@ fn main() {
     if let Some(reason) = obstacle {
         println!("skipped: functional tests: {reason}");
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("pings_and_tcp_cross_the_tunnel_both_ways", pings_and_tcp_cross_the_tunnel_both_ways),
         ("stack_of_gre_in_fou_over_ipv6_carries_traffic", stack_of_gre_in_fou_over_ipv6_carries_traffic),
         (
@@ -35,6 +35,11 @@ fn main() {
         ("reload_of_a_bad_file_changes_nothing", reload_of_a_bad_file_changes_nothing),
         ("traffic_recovers_when_the_wire_is_back", traffic_recovers_when_the_wire_is_back),
         ("sigterm_during_traffic_exits_0", sigterm_during_traffic_exits_0),
+        (
+            "packets_reloads_and_signals_wake_sleeping_workers",
+            packets_reloads_and_signals_wake_sleeping_workers,
+        ),
+        ("receive_interrupts_let_workers_sleep_longer", receive_interrupts_let_workers_sleep_longer),
         ("packets_for_the_box_are_dropped_by_name_without_a_kernel", packets_for_the_box_without_a_kernel),
         ("what_cannot_start_says_why", what_cannot_start_says_why),
     ];
@@ -399,6 +404,53 @@ fn sigterm_during_traffic_exits_0() {
         drop(sender);
         assert_law(&[&b]);
     }
+}
+
+/// How often the gateway's worker has gone to sleep.
+fn sleeps(gateway: &Gateway<'_>) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    let mut texts =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default());
+    let worker = texts.find(|text| text.starts_with("Name:\tworker-1\n")).unwrap();
+    let count = worker.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:\t"));
+    count.unwrap().parse().unwrap()
+}
+
+/// Waits until the gateway's worker has seen no packet for so long that it sleeps again and again.
+fn assert_asleep(gateway: &Gateway<'_>) {
+    let before = sleeps(gateway);
+    until("the worker sleeps", || sleeps(gateway) >= before + 3);
+}
+
+fn packets_reloads_and_signals_wake_sleeping_workers() {
+    let site = Site::new();
+    let (a, b) = (site.start(1, &gre(1)), site.start(2, &gre(2)));
+    for _ in 0..10 {
+        assert_asleep(&a);
+        assert_asleep(&b);
+        assert!(ping(&site.left, "-c 1 10.2.0.9"), "a packet after silence, and its answer");
+    }
+    assert_law(&[&a, &b]);
+    assert_asleep(&a);
+    assert_eq!(a.reload().status.code(), Some(0), "{}", a.log());
+    assert_eq!(a.show("workers")[0]["generation"], 2);
+    assert_asleep(&a);
+    a.signal("TERM");
+    let (status, log) = a.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+fn receive_interrupts_let_workers_sleep_longer() {
+    let namespace = Namespace::new("idle");
+    let port = |device: &str| format!("[[port]]\nname = \"lan\"\ndevice = \"{device}\"\n");
+    let announced = Gateway::start(&namespace, &port("net_tap0,iface=lan"), &[]);
+    let looked_at = Gateway::start(&namespace, &port("net_null0,no-rx=1"), &[]);
+    let line = "no receive interrupts";
+    assert!(!announced.log().contains(line) && looked_at.log().contains(line), "{}", announced.log());
+    let before = [sleeps(&announced), sleeps(&looked_at)];
+    until("the worker sleeps a few times", || sleeps(&announced) >= before[0] + 20);
+    let after = [sleeps(&announced), sleeps(&looked_at)];
+    assert!(after[1] - before[1] > after[0] - before[0], "{before:?}, {after:?}");
 }
 
 fn packets_for_the_box_without_a_kernel() {

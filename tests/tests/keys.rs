@@ -126,6 +126,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("system.hugepages", "tests/tests/functional.rs", "what_cannot_start_says_why"),
     ("system.hugepages", "forwarder/src/dpdk/eal.rs", "auto_takes_hugepages_only_where_they_are_enough"),
     ("system.idle", "control/tests/daemon.rs", "a_worker_without_packets_sleeps_only_where_it_may"),
+    (
+        "system.idle",
+        "control/tests/daemon.rs",
+        "a_sleeping_worker_takes_a_small_part_of_what_a_polling_one_takes",
+    ),
     ("system.eal_args", "control/tests/daemon.rs", "eal_args_are_handed_to_dpdk"),
     ("control.socket", "control/tests/daemon.rs", "the_socket_and_its_folder_are_the_owners_alone"),
     ("port.device", "control/tests/daemon.rs", "counters_and_latency_stay_with_their_tunnel_over_reloads"),

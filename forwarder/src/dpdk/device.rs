@@ -10,9 +10,9 @@ use dpdk_sys::{
     CULVERT_MQ_RX_NONE, CULVERT_MQ_RX_RSS, CULVERT_RSS_FLOWS, CULVERT_RSS_INNERMOST, CULVERT_RSS_LEVELS,
     rte_dev_probe, rte_dev_remove, rte_eth_conf, rte_eth_dev_adjust_nb_rx_tx_desc, rte_eth_dev_close,
     rte_eth_dev_configure, rte_eth_dev_default_mac_addr_set, rte_eth_dev_get_port_by_name, rte_eth_dev_info,
-    rte_eth_dev_info_get, rte_eth_dev_set_mtu, rte_eth_dev_socket_id, rte_eth_dev_start, rte_eth_dev_stop,
-    rte_eth_macaddr_get, rte_eth_promiscuous_disable, rte_eth_rx_queue_setup, rte_eth_tx_queue_setup,
-    rte_ether_addr,
+    rte_eth_dev_info_get, rte_eth_dev_rx_intr_ctl_q_get_fd, rte_eth_dev_set_mtu, rte_eth_dev_socket_id,
+    rte_eth_dev_start, rte_eth_dev_stop, rte_eth_macaddr_get, rte_eth_promiscuous_disable,
+    rte_eth_rx_queue_setup, rte_eth_tx_queue_setup, rte_ether_addr,
 };
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
@@ -39,6 +39,8 @@ pub(crate) struct Device {
     name: String,
     started: bool,
     physical: bool,
+    /// Started with receive interrupts, which it need not have.
+    interrupts: bool,
     // Last, so that the environment is there while the device is closed.
     eal: Eal,
 }
@@ -94,6 +96,7 @@ impl Device {
             name: options.device.clone(),
             started: false,
             physical: pci.is_some(),
+            interrupts: false,
             eal: eal.clone(),
         })
     }
@@ -193,7 +196,25 @@ impl Device {
         plan: &Plan,
         pool: &Pool,
     ) -> Result<Mac, DpdkError> {
+        self.interrupts = options.interrupts;
+        let mut started = self.set_up(options, plan, pool);
+        if started.is_err() && self.interrupts {
+            // Some drivers refuse to start with interrupts that they do not have, others leave them away.
+            self.interrupts = false;
+            started = self.set_up(options, plan, pool);
+        }
+        started
+    }
+
+    /// Whether this receive queue can say that a packet has come; asked once it is started.
+    pub(crate) fn has_interrupts(&self, queue: u16) -> bool {
+        // SAFETY: the device is started with this queue; the descriptor stays the device's.
+        self.interrupts && unsafe { rte_eth_dev_rx_intr_ctl_q_get_fd(self.id, queue) } >= 0
+    }
+
+    fn set_up(&mut self, options: &PortOptions, plan: &Plan, pool: &Pool) -> Result<Mac, DpdkError> {
         let mut conf = rte_eth_conf::default();
+        conf.intr_conf.set_rxq(self.interrupts.into());
         conf.rxmode.mtu = options.mtu.into();
         conf.rxmode.mq_mode = if plan.rss == 0 { CULVERT_MQ_RX_NONE } else { CULVERT_MQ_RX_RSS };
         conf.rx_adv_conf.rss_conf.rss_hf = plan.rss;

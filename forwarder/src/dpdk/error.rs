@@ -157,6 +157,13 @@ pub enum DpdkError {
         reason: String,
     },
 
+    /// A worker that could not be woken.
+    #[error("no eventfd by which workers wake each other: {reason}")]
+    Bell {
+        /// The system's reason.
+        reason: String,
+    },
+
     /// Packet memory that cannot be had.
     #[error("{packets} packet buffers of {bytes} bytes each cannot be allocated: {reason}")]
     Pool {

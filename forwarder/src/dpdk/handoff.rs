@@ -13,8 +13,10 @@
 
 use super::Eal;
 use super::burst::Burst;
+use super::error::DpdkError;
 use super::mbuf::{self, Mbuf};
 use super::port::Port;
+use crate::bell::Bell;
 use crate::forward::BURST;
 use crate::frame::HEADROOM;
 use crate::hint::prefetch;
@@ -63,6 +65,7 @@ struct Ring {
     is_open: AtomicBool, // written by the worker that takes, read by the one that hands over
     is_gone: AtomicBool, // the same
     has_ended: AtomicBool, // written by the worker that hands over, read by the one that takes
+    bell: Arc<Bell>,     // of the worker that takes, which may sleep
     // The buffers' pools live as long as this.
     _eal: Eal,
 }
@@ -94,6 +97,7 @@ pub struct RingGauge {
 pub struct Handoff {
     outlets: Vec<Option<Outlet>>, // by worker; none to itself
     inlets: Vec<Inlet>,
+    bell: Arc<Bell>,
 }
 
 /// The end that packets are taken out of.
@@ -115,16 +119,25 @@ pub struct HandedOver {
 
 impl Handoff {
     /// The ends of every worker, in their order: with rings from those that receive for others at one of `ports`.
-    pub fn between(eal: &Eal, workers: usize, ports: &[Port]) -> Vec<Handoff> {
-        let none = |_| Handoff { outlets: (0..workers).map(|_| None).collect(), inlets: Vec::new() };
-        let mut ends: Vec<Handoff> = (0..workers).map(none).collect();
+    ///
+    /// # Errors
+    /// [`DpdkError::Bell`] where the process has no file descriptors left.
+    pub fn between(eal: &Eal, workers: usize, ports: &[Port]) -> Result<Vec<Handoff>, DpdkError> {
+        let none = |_| {
+            let bell = Bell::new().map_err(|error| DpdkError::Bell { reason: error.to_string() })?;
+            let outlets = (0..workers).map(|_| None).collect();
+            Ok(Handoff { outlets, inlets: Vec::new(), bell: Arc::new(bell) })
+        };
+        let mut ends: Vec<Handoff> = (0..workers).map(none).collect::<Result<_, _>>()?;
         for from in (0..workers).filter(|worker| ports.iter().any(|port| port.is_spread_by(*worker))) {
             for to in (0..workers).filter(|to| *to != from) {
+                let Some(bell) = ends.get(to).map(|end| end.bell.clone()) else { continue };
                 let ring = Arc::new(Ring {
                     parcels: ArrayQueue::new(parcels(workers)),
                     is_open: AtomicBool::new(false),
                     is_gone: AtomicBool::new(false),
                     has_ended: AtomicBool::new(false),
+                    bell,
                     _eal: eal.clone(),
                 });
                 let outlet = Outlet::new(ring.clone());
@@ -136,7 +149,7 @@ impl Handoff {
                 }
             }
         }
-        ends
+        Ok(ends)
     }
 
     /// Gauges of the rings to this worker.
@@ -148,6 +161,11 @@ impl Handoff {
     #[inline]
     pub fn inlets(&self) -> usize {
         self.inlets.len()
+    }
+
+    /// What the others ring when they hand something over and this worker sleeps.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Says that this worker takes what comes; until then the others keep its packets.
@@ -295,7 +313,10 @@ impl Outlet {
         let parcel = Parcel { port: self.port, received_at: self.received_at, mbufs };
         self.credit = self.credit.saturating_sub(1);
         match self.ring.parcels.push(parcel) {
-            Ok(()) => count,
+            Ok(()) => {
+                self.ring.bell.ring();
+                count
+            }
             Err(mut parcel) => {
                 self.staged = mem::take(&mut parcel.mbufs);
                 self.is_full = true;

@@ -7,6 +7,7 @@
 
 mod burst;
 mod handoff;
+mod interrupts;
 mod device;
 mod eal;
 mod error;
@@ -21,6 +22,7 @@ pub use burst::{Burst, Extents, Frames};
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
 pub use handoff::{HandedOver, Handoff, RingGauge};
+pub use interrupts::Interrupts;
 pub use port::{Link, Port, PortOptions, PortStats, Queues, Rss, RxQueues};
 pub use queue::{Flushed, RxQueue, TxBuffer};
 pub use spreading::{Spread, Spreading};

@@ -27,6 +27,8 @@ pub struct PortOptions {
     pub rx_queues: RxQueues,
     /// How received packets are spread over receive queues.
     pub rss: Rss,
+    /// Whether a worker may wait for receive interrupts of it, if the device has them.
+    pub interrupts: bool,
 }
 
 /// How many receive queues a port has.
@@ -61,6 +63,7 @@ pub struct Port {
     plan: Plan,
     queues: Vec<Option<Queues>>,
     description: String,
+    has_interrupts: bool,
     device: Arc<Device>,
 }
 
@@ -163,8 +166,10 @@ impl Port {
                 shares: shares.clone(),
             }
         };
-        let queues = (0..plan.tx_queues).map(|worker| Some(share(worker))).collect();
-        Ok(Port { id, mac, plan, queues, description, device })
+        let queues: Vec<Queues> = (0..plan.tx_queues).map(share).collect();
+        let has_interrupts = queues.iter().flat_map(|queues| &queues.rx).all(RxQueue::has_interrupts);
+        let queues = queues.into_iter().map(Some).collect();
+        Ok(Port { id, mac, plan, queues, description, has_interrupts, device })
     }
 
     /// Its position in the configuration.
@@ -190,6 +195,11 @@ impl Port {
     /// What spreads its packets over the workers.
     pub fn spreading(&self) -> &Spreading {
         &self.plan.spreading
+    }
+
+    /// Whether workers can wait for its packets: it was opened with leave to, and its device has receive interrupts.
+    pub fn has_interrupts(&self) -> bool {
+        self.has_interrupts
     }
 
     /// Whether the worker at this position of `worker_cores` receives packets of this port for others.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub struct RxQueue {
     device: Arc<Device>,
     queue: u16,
+    has_interrupts: bool,
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -44,7 +45,18 @@ pub struct Flushed {
 impl RxQueue {
     /// The queue of this number; the caller makes it once.
     pub(crate) fn new(device: Arc<Device>, queue: u16) -> Self {
-        RxQueue { device, queue, one_thread: PhantomData }
+        let has_interrupts = device.has_interrupts(queue);
+        RxQueue { device, queue, has_interrupts, one_thread: PhantomData }
+    }
+
+    /// The device, the queue's number, and [whether it has interrupts](Self::has_interrupts).
+    pub(crate) fn parts(&self) -> (&Arc<Device>, u16, bool) {
+        (&self.device, self.queue, self.has_interrupts)
+    }
+
+    /// Whether the device can say that a packet has come.
+    pub(crate) fn has_interrupts(&self) -> bool {
+        self.has_interrupts
     }
 
     /// Fills `mbufs`, which is empty, with what the device has.

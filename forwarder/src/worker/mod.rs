@@ -7,6 +7,7 @@
 //! to it have stopped receiving, so that none is left in between.
 
 mod poller;
+mod idle;
 
 use crate::dpdk::{Eal, Handoff, Queues, TxBuffer};
 use crate::publish::Subscriber;
@@ -26,7 +27,7 @@ pub enum Idle {
     /// Polls on.
     #[default]
     Poll,
-    /// Sleeps for up to 50 µs between two rounds of polls once some thousand were empty.
+    /// Sleeps once some thousand rounds of polls were empty, until a packet comes where devices can say so.
     Sleep,
 }
 
@@ -116,6 +117,14 @@ pub enum WorkerError {
         /// Its core.
         core: usize,
         /// DPDK's reason.
+        reason: String,
+    },
+    /// The system has nothing left to wake it by.
+    #[error("the worker on core {core} cannot sleep as idle = \"sleep\" asks for: {reason}")]
+    Rest {
+        /// Its core.
+        core: usize,
+        /// The system's reason.
         reason: String,
     },
     /// It ended by a panic.

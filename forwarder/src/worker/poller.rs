@@ -1,5 +1,6 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
+use super::idle::Rest;
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
 use crate::dpdk::{Burst, Eal, Extents, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
 use crate::forward::{BURST, Engine, Host, Outcome, Outcomes};
@@ -13,20 +14,13 @@ use crate::table::{Generation, PortId};
 use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
 use arrayvec::ArrayVec;
+use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
-use std::{hint, thread};
 
 /// Rounds of polls between two looks for an empty set of histograms, while packets come without pause.
 const ROUNDS_PER_EXCHANGE: u32 = 256;
-
-/// Empty rounds of polls before the first sleep.
-const ROUNDS_BEFORE_SLEEP: u32 = 4_096;
-
-/// The longest sleep. Linux adds its timer slack, 50 µs where nobody changed it.
-const LONGEST_SLEEP: Duration = Duration::from_micros(50);
 
 /// The tag of a packet made here, where others have their position in the burst.
 const MADE_HERE: u8 = u8::MAX;
@@ -95,11 +89,11 @@ impl Poller {
 
     /// Takes the core, says so or why not by `report`, and polls until it is told to stop.
     pub(super) fn run(mut self, report: &SyncSender<Result<(), WorkerError>>) -> Stopped {
-        match self.take_core() {
-            Ok(_registration) => {
+        match self.take_core().and_then(|registration| Ok((registration, self.rest()?))) {
+            Ok((_registration, rest)) => {
                 // The control thread waits for it; where it is gone the program is ending.
                 let _ = report.send(Ok(()));
-                self.poll_until_stopped();
+                self.poll_until_stopped(rest);
             }
             Err(error) => {
                 let _ = report.send(Err(error));
@@ -116,8 +110,17 @@ impl Poller {
         Registration::of_this_thread(&self.eal).map_err(|reason| WorkerError::Register { core, reason })
     }
 
-    fn poll_until_stopped(&mut self) {
-        let (mut idle_rounds, mut rounds) = (0u32, 0u32);
+    /// How this worker rests. One that never gets a packet need not poll whatever the configuration says.
+    fn rest(&self) -> Result<Rest, WorkerError> {
+        let gets_packets = !self.rx.is_empty() || self.handoff.inlets() != 0;
+        let idle = if gets_packets { self.idle } else { Idle::Sleep };
+        let queues = self.rx.iter().map(|received| &received.queue);
+        Rest::new(idle, queues)
+            .map_err(|error| WorkerError::Rest { core: self.core, reason: error.to_string() })
+    }
+
+    fn poll_until_stopped(&mut self, mut rest: Rest) {
+        let mut rounds = 0u32;
         let mut before = tsc();
         self.load.generation.set(self.subscriber.current().number);
         self.handoff.open();
@@ -138,7 +141,6 @@ impl Poller {
                 self.count_handed(result);
             }
             rounds = rounds.wrapping_add(1);
-            idle_rounds = if found == 0 { idle_rounds.saturating_add(1) } else { 0 };
             if changed || found == 0 || rounds.is_multiple_of(ROUNDS_PER_EXCHANGE) {
                 self.latency.exchange();
                 self.tap.refresh();
@@ -146,14 +148,23 @@ impl Poller {
             if self.engine.deadline().is_some_and(|deadline| deadline <= self.clock.nanoseconds(before)) {
                 self.expire(self.clock.nanoseconds(before));
             }
-            if found == 0 {
-                self.rest(idle_rounds);
+            if found != 0 {
+                rest.end(self.handoff.bell());
+            } else {
+                // What waits for room in a ring has to be tried again.
+                if self.handoff.is_holding() {
+                    rest.end(self.handoff.bell());
+                } else {
+                    rest.go_on(self.handoff.bell());
+                }
                 // Neither a rest nor what else is done between two rounds belongs to the next poll.
                 let after = tsc();
                 self.load.total_cycles.add(after.wrapping_sub(before));
                 before = after;
             }
         }
+        rest.end(self.handoff.bell());
+        drop(rest);
         // Whoever hands to this worker ends as well, and what was on its way is this one's to send.
         loop {
             let rest = self.handoff.end();
@@ -177,16 +188,6 @@ impl Poller {
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.engine.expire(stats, now);
         self.engine.released().iter().for_each(|fragments| fragments.account(&self.counters));
-    }
-
-    /// Leaves the core to others where nothing came for a while and the configuration says so, or nothing ever comes.
-    fn rest(&self, idle_rounds: u32) {
-        let micros = u64::from(idle_rounds.saturating_sub(ROUNDS_BEFORE_SLEEP));
-        if self.idle == Idle::Sleep && micros > 0 {
-            thread::sleep(LONGEST_SLEEP.min(Duration::from_micros(micros)));
-        } else if self.rx.is_empty() && self.handoff.inlets() == 0 {
-            thread::sleep(LONGEST_SLEEP);
-        }
     }
 
     /// One burst from one receive queue, from the receive call to the transmit calls. Returns the packets received.
