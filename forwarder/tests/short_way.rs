@@ -393,7 +393,7 @@ fn a_further_tunnel_behind_a_known_front_is_looked_at_anew() {
     let mut spec = gateway([0; 8], 0);
     let mut far = Gateway::new(&peer(&spec));
     // Whoever sends: so that no sender tells the packets apart.
-    spec.tunnels[6].remote = Remote::Senders(vec!["0.0.0.0/0".parse().unwrap()]);
+    spec.tunnels[6].remote = Remote::Senders(["0.0.0.0/0".parse().unwrap()].into());
     for route in spec.routes.iter_mut().filter(|route| route.target == RouteTarget::Tunnel(TunnelId(6))) {
         route.target = RouteTarget::Tunnel(TunnelId(0));
     }
