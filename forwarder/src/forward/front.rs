@@ -29,7 +29,6 @@ pub(super) struct Front {
     // What a packet that has it begins with.
     bytes: [u8; LEN],
     mask: [u8; LEN],
-    words: usize,
     /// Its tunnels, outermost first.
     shells: ArrayVec<Shell, MAX_LAYERS>,
     gre: Option<Sender>, // of the last one, where it is GRE, to which nothing inside may go back
@@ -62,7 +61,6 @@ impl Front {
             port,
             bytes: [0; LEN],
             mask: [0; LEN],
-            words: 0,
             shells: ArrayVec::new(),
             gre: None,
             at: link,
@@ -131,7 +129,6 @@ impl Front {
     pub(super) fn end(mut self, frame: &Frame<'_>, sight: &Sight, trail: Trail) -> Option<Self> {
         self.bytes = *frame.window(0)?;
         (self.at, self.version, self.ingress, self.trail) = (sight.at, sight.version, sight.ingress, trail);
-        self.words = self.at.div_ceil(8);
         Some(self)
     }
 
@@ -180,11 +177,19 @@ impl Front {
     /// Whether a packet that begins so has this front.
     #[inline(always)]
     fn is_on(&self, first: &[u8; LEN]) -> bool {
-        let alike = |differ: u64, ((byte, own), mask): ((&[u8; 8], &[u8; 8]), &[u8; 8])| {
-            differ | (u64::from_ne_bytes(*byte) ^ u64::from_ne_bytes(*own)) & u64::from_ne_bytes(*mask)
-        };
-        let words = first.as_chunks().0.iter().zip(self.bytes.as_chunks().0).zip(self.mask.as_chunks().0);
-        words.take(self.words).fold(0, alike) == 0
+        match self.at {
+            ..=48 => self.is_alike::<48>(first),
+            49..=96 => self.is_alike::<96>(first),
+            _ => self.is_alike::<LEN>(first),
+        }
+    }
+
+    /// The same of the first `N` bytes. How many they are is a constant, so that the compiler makes wide steps of it.
+    #[inline(always)]
+    fn is_alike<const N: usize>(&self, first: &[u8; LEN]) -> bool {
+        let differ = |differ, ((one, other), mask): ((&u8, &u8), &u8)| differ | (one ^ other) & mask;
+        let bytes = first.iter().zip(&self.bytes).zip(&self.mask);
+        bytes.take(N).fold(0, differ) == 0
     }
 
     /// Counts a packet that had this front and goes on, for [`settle`](Self::settle), and says whence it came.
