@@ -25,8 +25,8 @@ use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
 use front::Front;
 use journey::Journey;
-use plain::Sight;
 pub(crate) use plain::unshell;
+use plain::{Seen, Sight};
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;
@@ -59,11 +59,11 @@ pub struct Engine {
     limiter: Limiter,
     reassembly: Reassembly,
     originated: Originated,
-    sights: Vec<Sight>,        // those of the burst
-    front: Option<Box<Front>>, // that of packets before
-    spare: Vec<Vec<u8>>,       // buffers for packets made here, used again
-    whole: Vec<u8>,            // a packet that is being cut
-    steps: Option<Vec<Step>>,  // where somebody listens
+    sights: Vec<Sight>,       // those of the burst
+    fronts: Vec<Front>,       // those of packets before, by port
+    spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
+    whole: Vec<u8>,           // a packet that is being cut
+    steps: Option<Vec<Step>>, // where somebody listens
 }
 
 /// Who is behind the box's own addresses.
@@ -88,7 +88,7 @@ impl Engine {
             reassembly: Reassembly::default(),
             originated: Originated::default(),
             sights: Vec::new(),
-            front: None,
+            fronts: Vec::new(),
             spare: Vec::new(),
             whole: Vec::new(),
             steps: None,
@@ -118,13 +118,20 @@ impl Engine {
         let Some(from) = tables.port(port) else { return };
         // Whoever listens wants to hear of every step, so then all packets take the journey.
         let is_short = self.steps.is_none();
-        let (mut sights, mut front) = (std::mem::take(&mut self.sights), self.front.take());
-        let mut next = None;
+        let (mut sights, mut fronts) = (std::mem::take(&mut self.sights), std::mem::take(&mut self.fronts));
+        let place = usize::from(port.0);
+        if fronts.len() <= place {
+            fronts.resize(place + 1, Front::NONE);
+        }
+        let Some(front) = fronts.get_mut(place) else { return };
         sights.resize(BURST, Sight::BLANK);
+        let mut seen = Seen::default();
         if is_short {
-            let known = front.as_deref().filter(|front| front.holds(tables, port));
-            plain::look(tables, from, frames, &mut sights, known);
-            next = plain::learn(tables, (port, from), frames, &sights);
+            let known = Some(&*front).filter(|front| front.holds(tables));
+            seen = plain::look(tables, from, frames, &mut sights, known);
+            if seen.known == 0 && seen.tunneled > 1 {
+                plain::learn(tables, from, frames, &sights, front);
+            }
             if tables.is_large() {
                 plain::warm(tables, stats, sights.get(..frames.len()).unwrap_or_default());
             }
@@ -136,7 +143,7 @@ impl Engine {
         while done < frames.len() {
             let (frames, sights) = (tail_mut(frames, done), tail_mut(&mut sights, done));
             let outcomes = tail_mut(outcomes, done);
-            let crossed = plain::cross(tables, stats, frames, sights, front.as_deref_mut(), outcomes);
+            let crossed = plain::cross(tables, stats, frames, sights, front, outcomes);
             let ready = frames.get_mut(..crossed).unwrap_or_default();
             plain::put_on(tables, stats, &mut self.identification, ready, sights, outcomes);
             done += crossed;
@@ -147,16 +154,10 @@ impl Engine {
                 done += 1;
             }
         }
-        if let Some(front) = &mut front {
+        if seen.known != 0 {
             front.settle(stats);
         }
-        match (&mut front, next) {
-            (Some(front), Some(next)) => **front = next,
-            // Once: the memory is used again.
-            (None, Some(next)) => front = Some(Box::new(next)),
-            (_, None) => {}
-        }
-        (self.sights, self.front) = (sights, front);
+        (self.sights, self.fronts) = (sights, fronts);
     }
 
     /// The long way of a packet.

@@ -8,7 +8,7 @@
 use super::plain::{HEAD, Sight, glance, is_for};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Hit, InterfaceId, PortId, Sender, Tables, Taker};
+use crate::table::{Hit, InterfaceId, Sender, Tables, Taker};
 use crate::tunnel::decap::sums_up;
 use crate::tunnel::ecn;
 use crate::verdict::Ingress;
@@ -23,9 +23,7 @@ const LEN: usize = 128;
 /// One front.
 #[derive(Clone, Debug)]
 pub(super) struct Front {
-    // Where it holds.
-    tables: u64,
-    port: PortId,
+    tables: u64, // with which it holds; 0: it is none
     // What a packet that has it begins with.
     bytes: [u8; LEN],
     mask: [u8; LEN],
@@ -54,22 +52,24 @@ struct Shell {
 }
 
 impl Front {
+    /// None.
+    pub(super) const NONE: Front = Front {
+        tables: 0,
+        bytes: [0; LEN],
+        mask: [0; LEN],
+        shells: ArrayVec::new_const(),
+        gre: None,
+        at: 0,
+        version: Version::V4,
+        ingress: Ingress::Interface(InterfaceId(0)),
+        trail: Trail::NONE,
+        packets: 0,
+        len: 0,
+    };
+
     /// That of no packet yet, on a link whose headers are `link` bytes long.
-    pub(super) fn new(tables: &Tables, port: PortId, link: usize) -> Self {
-        let mut front = Front {
-            tables: tables.serial(),
-            port,
-            bytes: [0; LEN],
-            mask: [0; LEN],
-            shells: ArrayVec::new(),
-            gre: None,
-            at: link,
-            version: Version::V4,
-            ingress: Ingress::Interface(InterfaceId(0)),
-            trail: Trail::NONE,
-            packets: 0,
-            len: 0,
-        };
+    pub(super) fn new(tables: &Tables, link: usize) -> Self {
+        let mut front = Front { tables: tables.serial(), ..Front::NONE };
         front.look_at(0..6, 0xff);
         front.look_at(12..link, 0xff);
         if link == ethernet::TAGGED_LEN {
@@ -132,9 +132,10 @@ impl Front {
         Some(self)
     }
 
-    /// Whether it says anything about packets that come by `port` with these tables.
-    pub(super) fn holds(&self, tables: &Tables, port: PortId) -> bool {
-        self.tables == tables.serial() && self.port == port
+    /// Whether it says anything about packets with these tables.
+    #[inline(always)]
+    pub(super) fn holds(&self, tables: &Tables) -> bool {
+        self.tables == tables.serial()
     }
 
     /// What to know of a packet that has this front. `None` where it has not, or there is anything unusual about it.
@@ -202,9 +203,6 @@ impl Front {
 
     /// Adds what was counted to the tunnels' counters.
     pub(super) fn settle(&mut self, stats: &TunnelStats) {
-        if self.packets == 0 {
-            return;
-        }
         for (slot, shell) in self.trail.out_of().iter().zip(&self.shells) {
             if let Some(counters) = stats.slot(*slot) {
                 counters.rx_packets.add(self.packets);

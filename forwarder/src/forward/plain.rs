@@ -13,9 +13,7 @@ use super::clamp::{self, Crossing};
 use super::front::Front;
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{
-    Encap, Hit, Home, ImageId, InterfaceId, Label, Port, PortId, Sender, Tables, Taker, UdpKind,
-};
+use crate::table::{Encap, Hit, Home, ImageId, InterfaceId, Label, Port, Sender, Tables, Taker, UdpKind};
 use crate::tunnel::decap::{Framing, Local, sums_up};
 use crate::tunnel::ecn;
 use crate::tunnel::encap::{Image, Inside};
@@ -61,6 +59,7 @@ pub(super) struct Sight {
 
 impl Sight {
     /// Whether the packet is to come out of a tunnel whose headers are not known.
+    #[inline(always)]
     fn is_from_tunnel(&self) -> bool {
         self.is_plain && !self.is_known && matches!(self.hit, Hit::Local(_))
     }
@@ -97,6 +96,15 @@ pub(crate) struct Shell {
     pub(crate) version: Version,
 }
 
+/// What is between the tunnels and the packets of a burst.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Packets that came in the front that was known.
+    pub(super) known: usize,
+    /// Others that are to come out of a tunnel.
+    pub(super) tunneled: usize,
+}
+
 /// Reads the outermost headers of all frames, and asks for what will be looked up for them.
 #[inline(never)]
 pub(super) fn look(
@@ -105,31 +113,35 @@ pub(super) fn look(
     frames: &[Frame<'_>],
     sights: &mut [Sight],
     front: Option<&Front>,
-) {
+) -> Seen {
+    let mut seen = Seen::default();
     for (frame, sight) in frames.iter().zip(sights) {
         sight.is_known = front.is_some_and(|front| front.see(tables, frame, sight).is_some());
         sight.is_plain = sight.is_known || see(tables, from, frame, sight).is_some();
+        seen.known += usize::from(sight.is_known);
+        seen.tunneled += usize::from(sight.is_from_tunnel());
+    }
+    seen
+}
+
+/// Learns the front of the packets of a burst, where the first and the last that come out of a tunnel came in the same one.
+#[cold]
+#[inline(never)]
+pub(super) fn learn(tables: &Tables, from: &Port, frames: &[Frame<'_>], sights: &[Sight], front: &mut Front) {
+    let mut tunneled = frames.iter().zip(sights).filter(|(_, sight)| sight.is_from_tunnel());
+    if let (Some(first), Some(last)) = (tunneled.next(), tunneled.next_back())
+        && first.1.is_alike(last.1)
+        && let Some(learned) = learn_from(tables, from, last.0)
+    {
+        *front = learned;
     }
 }
 
-/// The front of the packets of a burst, to be known on those that follow, where at least two came in the same one.
-pub(super) fn learn(
-    tables: &Tables,
-    (port, from): (PortId, &Port),
-    frames: &[Frame<'_>],
-    sights: &[Sight],
-) -> Option<Front> {
-    let mut tunneled = frames.iter().zip(sights).filter(|(_, sight)| sight.is_from_tunnel());
-    let (first, last) = (tunneled.next()?, tunneled.next_back()?);
-    first.1.is_alike(last.1).then(|| learn_from(tables, (port, from), last.0))?
-}
-
 /// The same from a packet that has not been changed.
-#[cold]
-fn learn_from(tables: &Tables, (port, from): (PortId, &Port), frame: &Frame<'_>) -> Option<Front> {
+fn learn_from(tables: &Tables, from: &Port, frame: &Frame<'_>) -> Option<Front> {
     let (mut sight, mut trail) = (Sight::BLANK, Trail::NONE);
     see(tables, from, frame, &mut sight)?;
-    let mut front = Front::new(tables, port, sight.at);
+    let mut front = Front::new(tables, sight.at);
     while let Hit::Local(number) = sight.hit {
         front.add(&sight, taker(tables, &sight, number)?)?;
         take_out(tables, frame, &mut sight, number, &mut trail)?;
@@ -281,12 +293,12 @@ pub(super) fn cross(
     stats: &TunnelStats,
     frames: &mut [Frame<'_>],
     sights: &mut [Sight],
-    mut front: Option<&mut Front>,
+    front: &mut Front,
     outcomes: &mut [Outcome],
 ) -> usize {
     let mut crossed = 0;
     for ((frame, sight), outcome) in frames.iter_mut().zip(sights).zip(outcomes) {
-        if !sight.is_plain || go_on(tables, stats, frame, sight, front.as_deref_mut(), outcome).is_none() {
+        if !sight.is_plain || go_on(tables, stats, frame, sight, front, outcome).is_none() {
             break;
         }
         crossed += 1;
@@ -300,7 +312,7 @@ fn go_on(
     stats: &TunnelStats,
     frame: &mut Frame<'_>,
     sight: &mut Sight,
-    front: Option<&mut Front>,
+    front: &mut Front,
     outcome: &mut Outcome,
 ) -> Option<()> {
     if let Hit::Local(_) = sight.hit {
@@ -332,9 +344,9 @@ fn go_on(
     }
     // From here on nothing is unusual any more.
     (sight.image, sight.flow) = (id, flow);
-    match front {
-        Some(front) if sight.is_known => front.count(ip.total_len, &mut outcome.trail),
-        _ => count(stats, outcome.trail.out_of(), &sight.lens),
+    match sight.is_known {
+        true => front.count(ip.total_len, &mut outcome.trail),
+        false => count(stats, outcome.trail.out_of(), &sight.lens),
     }
     frame.truncate(at + ip.total_len);
     frame.pop_front(at)?;
