@@ -7,6 +7,8 @@
 
 mod plain;
 mod front;
+mod shell;
+mod put;
 mod journey;
 mod arrive;
 mod clamp;
@@ -25,8 +27,8 @@ use crate::verdict::{Ingress, Verdict};
 use arrayvec::ArrayVec;
 use front::Front;
 use journey::Journey;
-pub(crate) use plain::unshell;
 use plain::{Seen, Sight};
+pub(crate) use shell::unshell;
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;
@@ -145,7 +147,7 @@ impl Engine {
             let outcomes = tail_mut(outcomes, done);
             let crossed = plain::cross(tables, stats, frames, sights, front, outcomes);
             let ready = frames.get_mut(..crossed).unwrap_or_default();
-            plain::put_on(tables, stats, &mut self.identification, ready, sights, outcomes);
+            put::put_on(tables, stats, &mut self.identification, ready, sights, outcomes);
             done += crossed;
             // The first that did not.
             if let (Some(frame), Some(outcome)) = (frames.get_mut(crossed), outcomes.get_mut(crossed)) {

@@ -28,7 +28,7 @@ pub(super) struct Front {
     bytes: [u8; LEN],
     mask: [u8; LEN],
     /// Its tunnels, outermost first.
-    shells: ArrayVec<Shell, MAX_LAYERS>,
+    shells: ArrayVec<Headers, MAX_LAYERS>,
     gre: Option<Sender>, // of the last one, where it is GRE, to which nothing inside may go back
     // What is behind it.
     at: usize,
@@ -42,7 +42,7 @@ pub(super) struct Front {
 
 /// The headers of one tunnel; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
-struct Shell {
+struct Headers {
     version: Version,
     ip: usize,
     udp: usize, // 0: none
@@ -112,7 +112,7 @@ impl Front {
             self.look_at(udp + Udp::LEN..inner, 0xff);
         }
         self.shells
-            .try_push(Shell {
+            .try_push(Headers {
                 version: sight.version,
                 ip,
                 udp,
@@ -228,7 +228,7 @@ impl Around {
     }
 }
 
-impl Shell {
+impl Headers {
     /// Checks that the UDP datagram ends at `end`, and its checksum.
     #[inline(always)]
     fn check_udp(&self, frame: &Frame<'_>, first: &[u8; LEN], end: usize) -> Option<()> {

@@ -3,7 +3,7 @@
 //! A burst is gone through three times. [`look`] reads the outermost headers of each packet, says which memory will be needed
 //! for it, and does not wait; where a packet came in the [front](super::front) that is known, all tunnel headers are read at
 //! once. [`cross`] takes the tunnel headers off in thought, as many as there are, finds what is to be put in front, and only
-//! then changes the packet, by steps that cannot fail. [`put_on`] puts the images in front. A packet that is anything but
+//! then changes the packet, by steps that cannot fail. [`put_on`](super::put::put_on) puts the images in front. A packet that is anything but
 //! plain has not been touched by then, and takes the [journey](super::journey), which knows every rule and every reason. So
 //! there is one place that decides what is dropped and why, and this one is only faster. That both do the same with all
 //! packets that this one takes is tested with random and damaged ones.
@@ -11,19 +11,17 @@
 use super::Outcome;
 use super::clamp::{self, Crossing};
 use super::front::Front;
+use super::shell::{Shell, unshell};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Encap, Hit, Home, ImageId, InterfaceId, Label, Port, Sender, Tables, Taker, UdpKind};
-use crate::tunnel::decap::{Framing, Local, sums_up};
+use crate::table::{Hit, Home, ImageId, InterfaceId, Label, Port, Sender, Tables, Taker};
+use crate::tunnel::decap::sums_up;
 use crate::tunnel::ecn;
-use crate::tunnel::encap::{Image, Inside};
+use crate::tunnel::encap::Image;
 use crate::tunnel::flow::FlowHash;
-use crate::tunnel::layer::Inherited;
-use crate::tunnel::payload;
-use crate::verdict::{Ingress, Verdict};
-use crate::wire::checksum::Sum;
+use crate::verdict::Ingress;
 use crate::wire::ip::{Ip, Plain, Version};
-use crate::wire::{ethernet, gre, gue, ipv4, ipv6, part, protocol, tail, tcp, udp};
+use crate::wire::{ethernet, ipv4, ipv6, part, protocol, tcp, udp};
 use std::net::IpAddr;
 
 /// Bytes of a frame that the first look may read: the headers of the link, of IPv6, of UDP and of GRE with a key.
@@ -53,8 +51,8 @@ pub(super) struct Sight {
     /// Bytes of the packets inside the tunnels, the outermost first.
     lens: [u64; MAX_LAYERS],
     // Where it goes on:
-    image: ImageId,
-    flow: FlowHash,
+    pub(super) image: ImageId,
+    pub(super) flow: FlowHash,
 }
 
 impl Sight {
@@ -84,16 +82,6 @@ impl Sight {
         image: ImageId::NONE,
         flow: FlowHash(0),
     };
-}
-
-/// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shell {
-    pub(super) label: Label,
-    pub(super) udp: usize, // 0: none
-    pub(crate) inner: usize,
-    pub(crate) end: usize,
-    pub(crate) version: Version,
 }
 
 /// What is between the tunnels and the packets of a burst.
@@ -214,61 +202,6 @@ pub(super) fn glance(
     }
 }
 
-/// The tunnel headers that `upper` begins with, behind the IP header at `at`, which is for `local`.
-#[inline(always)]
-pub(crate) fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
-    let (inner, end) = (at + ip.header_len(), at + ip.total_len);
-    let bare = |version| Shell { label: Label::IP, udp: 0, inner, end, version };
-    match ip.protocol {
-        protocol::GRE if local.gre => from_gre(upper.first_chunk()?, inner, end),
-        protocol::IPV4 if local.ip => Some(bare(Version::V4)),
-        protocol::IPV6 if local.ip => Some(bare(Version::V6)),
-        protocol::UDP => from_udp(local, upper, inner, end),
-        _ => None,
-    }
-}
-
-#[inline(always)]
-fn from_gre(header: &[u8; 8], at: usize, end: usize) -> Option<Shell> {
-    let header = gre::plain(header)?;
-    let label = header.key.map_or(Label::GRE, Label::keyed);
-    Some(Shell { label, udp: 0, inner: at + header.len, end, version: header.version })
-}
-
-#[inline(always)]
-fn from_udp(local: &Local, upper: &[u8; 24], at: usize, end: usize) -> Option<Shell> {
-    let (header, behind) = upper.split_at_checked(udp::Udp::LEN)?;
-    let header = udp::Udp::new(header).ok()?;
-    let port = header.destination_port();
-    let (inner, own_end) = (at + udp::Udp::LEN, at + header.length());
-    if own_end > end || inner >= own_end {
-        return None;
-    }
-    let bare = |inner, version| Shell { label: Label::IP, udp: 0, inner, end: own_end, version };
-    let of_ip = || Some(bare(inner, Version::of_packet(behind).ok()?));
-    let of_gre = || from_gre(behind.first_chunk()?, inner, own_end);
-    let (kind, found) = match local.framing(port)? {
-        Framing::Fou(Encap::Ip) => (UdpKind::Fou, of_ip()?),
-        Framing::Fou(Encap::Gre) => (UdpKind::Fou, of_gre()?),
-        Framing::GreInUdp => (UdpKind::GreInUdp, of_gre()?),
-        Framing::Gue { variant_0, variant_1 } => match gue::plain(behind.first_chunk()?)? {
-            gue::Plain::Variant1 if variant_1 => (UdpKind::Gue1, of_ip()?),
-            gue::Plain::Variant0(protocol) if variant_0 => {
-                let (at, behind) = (inner + gue::Gue::LEN, tail(behind, gue::Gue::LEN));
-                let found = match protocol {
-                    protocol::IPV4 => bare(at, Version::V4),
-                    protocol::IPV6 => bare(at, Version::V6),
-                    protocol::GRE => from_gre(behind.first_chunk()?, at, own_end)?,
-                    _ => return None,
-                };
-                (UdpKind::Gue, found)
-            }
-            _ => return None,
-        },
-    };
-    Some(Shell { label: found.label.in_udp(kind, port), udp: at, ..found })
-}
-
 /// Asks for the counters of the tunnels that the packets enter or leave first, whose names are in memory by now. For tables
 /// that no cache holds; with others this is only work.
 #[inline(never)]
@@ -385,69 +318,6 @@ fn come_out(tables: &Tables, frame: &Frame<'_>, sight: &mut Sight, trail: &mut T
 #[inline(always)]
 fn taker<'a>(tables: &'a Tables, sight: &Sight, number: u32) -> Option<&'a Taker> {
     tables.taker(sight.home, number, sight.sender, sight.shell.label)
-}
-
-/// Puts the images in front of packets that go on, and sends them.
-#[inline(never)]
-pub(super) fn put_on(
-    tables: &Tables,
-    stats: &TunnelStats,
-    identification: &mut u16,
-    frames: &mut [Frame<'_>],
-    sights: &[Sight],
-    outcomes: &mut [Outcome],
-) {
-    let mut run = Run { image: ImageId::NONE, packets: 0, bytes: 0 };
-    for ((frame, sight), outcome) in frames.iter_mut().zip(sights).zip(outcomes) {
-        // There was an image, and room for it, when the way was found.
-        if let Some(image) = tables.image(sight.image) {
-            outcome.verdict = Verdict::Send(image.port());
-            if image.is_link() {
-                let _ = image.put(frame);
-            } else {
-                if sight.image != run.image {
-                    run.count(tables, stats);
-                    run = Run { image: sight.image, packets: 0, bytes: 0 };
-                }
-                run.packets += 1;
-                run.bytes += frame.len() as u64;
-                let _ = apply(image, identification, frame, sight, outcome);
-            }
-        }
-    }
-    run.count(tables, stats);
-}
-
-/// Packets that follow each other into the same tunnels, which are counted together.
-struct Run {
-    image: ImageId,
-    packets: u64,
-    bytes: u64,
-}
-
-impl Run {
-    #[inline(always)]
-    fn count(&self, tables: &Tables, stats: &TunnelStats) {
-        if let Some(image) = tables.image(self.image) {
-            image.count(stats, self.packets, self.bytes);
-        }
-    }
-}
-
-/// Tunnels' headers in front of a packet, whose TTL and MSS have been lowered.
-#[inline(always)]
-fn apply(
-    image: &Image,
-    identification: &mut u16,
-    frame: &mut Frame<'_>,
-    sight: &Sight,
-    outcome: &mut Outcome,
-) -> Option<()> {
-    let head: &[u8; HEAD] = frame.window(0)?;
-    let ip = Plain::again(head.first_chunk()?, sight.version);
-    let sum = if image.has_sums() { payload::plain(head, ip, frame.bytes()) } else { Sum::default() };
-    let inside = Inside { inherited: Inherited::plain(ip), flow: sight.flow, sum };
-    image.apply_over(inside, frame, identification, &mut outcome.trail).ok()
 }
 
 /// One tunnel off, in thought: the checks of [`Decap::unwrap`](crate::tunnel::decap::Decap::unwrap), as far as they let

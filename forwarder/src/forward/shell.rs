@@ -1,0 +1,71 @@
+//! The headers of one tunnel, read without copying them: which tunnel they ask for, and where the packet inside begins and ends.
+
+use crate::table::{Encap, Label, UdpKind};
+use crate::tunnel::decap::{Framing, Local};
+use crate::wire::ip::{Plain, Version};
+use crate::wire::{gre, gue, protocol, tail, udp};
+
+/// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shell {
+    pub(super) label: Label,
+    pub(super) udp: usize, // 0: none
+    pub(crate) inner: usize,
+    pub(crate) end: usize,
+    pub(crate) version: Version,
+}
+
+/// The tunnel headers that `upper` begins with, behind the IP header at `at`, which is for `local`.
+#[inline(always)]
+pub(crate) fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
+    let (inner, end) = (at + ip.header_len(), at + ip.total_len);
+    let bare = |version| Shell { label: Label::IP, udp: 0, inner, end, version };
+    match ip.protocol {
+        protocol::GRE if local.gre => from_gre(upper.first_chunk()?, inner, end),
+        protocol::IPV4 if local.ip => Some(bare(Version::V4)),
+        protocol::IPV6 if local.ip => Some(bare(Version::V6)),
+        protocol::UDP => from_udp(local, upper, inner, end),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn from_gre(header: &[u8; 8], at: usize, end: usize) -> Option<Shell> {
+    let header = gre::plain(header)?;
+    let label = header.key.map_or(Label::GRE, Label::keyed);
+    Some(Shell { label, udp: 0, inner: at + header.len, end, version: header.version })
+}
+
+#[inline(always)]
+fn from_udp(local: &Local, upper: &[u8; 24], at: usize, end: usize) -> Option<Shell> {
+    let (header, behind) = upper.split_at_checked(udp::Udp::LEN)?;
+    let header = udp::Udp::new(header).ok()?;
+    let port = header.destination_port();
+    let (inner, own_end) = (at + udp::Udp::LEN, at + header.length());
+    if own_end > end || inner >= own_end {
+        return None;
+    }
+    let bare = |inner, version| Shell { label: Label::IP, udp: 0, inner, end: own_end, version };
+    let of_ip = || Some(bare(inner, Version::of_packet(behind).ok()?));
+    let of_gre = || from_gre(behind.first_chunk()?, inner, own_end);
+    let (kind, found) = match local.framing(port)? {
+        Framing::Fou(Encap::Ip) => (UdpKind::Fou, of_ip()?),
+        Framing::Fou(Encap::Gre) => (UdpKind::Fou, of_gre()?),
+        Framing::GreInUdp => (UdpKind::GreInUdp, of_gre()?),
+        Framing::Gue { variant_0, variant_1 } => match gue::plain(behind.first_chunk()?)? {
+            gue::Plain::Variant1 if variant_1 => (UdpKind::Gue1, of_ip()?),
+            gue::Plain::Variant0(protocol) if variant_0 => {
+                let (at, behind) = (inner + gue::Gue::LEN, tail(behind, gue::Gue::LEN));
+                let found = match protocol {
+                    protocol::IPV4 => bare(at, Version::V4),
+                    protocol::IPV6 => bare(at, Version::V6),
+                    protocol::GRE => from_gre(behind.first_chunk()?, at, own_end)?,
+                    _ => return None,
+                };
+                (UdpKind::Gue, found)
+            }
+            _ => return None,
+        },
+    };
+    Some(Shell { label: found.label.in_udp(kind, port), udp: at, ..found })
+}
