@@ -1104,7 +1104,7 @@ fn a_trace_tells_of_the_next_packets_that_are_asked_for() {
     let output = daemon.ask(&["trace", "--interface", "wan", "--reason", "no_route", "--within", "0.3"]);
     assert!(output.status.success() && stderr(&output).contains("no such packet within 0.3 s"), "{output:?}");
     // What no worker's tap sees is not waited for.
-    for reason in ["tx_full", "handoff_full", "multi_segment", "reassembly_timeout"] {
+    for reason in ["tx_full", "handoff_full", "handoff_no_buffer", "multi_segment", "reassembly_timeout"] {
         let output = daemon.ask(&["trace", "--reason", reason]);
         assert!(stderr(&output).contains("no trace shows packets dropped as"), "{output:?}");
         assert_eq!(output.status.code(), Some(1));

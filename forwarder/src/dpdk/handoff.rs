@@ -1,9 +1,10 @@
 //! Packets on their way from the worker that received them to the one that forwards them.
 //!
 //! From each worker that receives for others a ring leads to each of these: one thread puts packets in, one takes them out.
-//! What lies in a ring are parcels, the packets of one burst for one worker: so a ring is touched once a burst, with room
+//! What lies in a ring are parcels, up to a burst of packets for one worker: so a ring is touched once a burst, with room
 //! for a port and a time stamp beside the packets, and crossbeam's queue, which pays an atomic exchange for each entry, costs
-//! a cycle or two a packet. `rte_ring` would take single packets for that, and need their port and time in each mbuf.
+//! a cycle or two a packet. `rte_ring` would take single packets for that, and need their port and time in each mbuf. Parcels
+//! go round, filled ones there and emptied ones back, so that none is allocated for a packet.
 //!
 //! Parcels of few packets must not fill a ring, or a worker that is away for a moment would cost packets at any rate: while
 //! a ring is half full packets gather in front of it until a parcel is full.
@@ -15,15 +16,15 @@ use super::Eal;
 use super::burst::Burst;
 use super::error::DpdkError;
 use super::mbuf::{self, Mbuf};
+use super::parcel::Parcel;
 use super::port::Port;
+use super::queue::TxBuffer;
 use crate::bell::Bell;
 use crate::forward::BURST;
-use crate::frame::HEADROOM;
-use crate::hint::prefetch;
+use crate::frame::Frame;
 use crate::table::PortId;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use dpdk_sys::CULVERT_MBUF_SIZE;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,27 +46,14 @@ pub(crate) fn buffers(receivers: usize, workers: usize) -> usize {
     receivers * workers.saturating_sub(1) * (parcels(workers) + 2) * BURST
 }
 
-/// Packets of one burst that go to one worker.
-#[derive(Debug)]
-struct Parcel {
-    port: PortId,
-    received_at: u64,
-    mbufs: ArrayVec<Mbuf, BURST>,
-}
-
-impl Drop for Parcel {
-    fn drop(&mut self) {
-        mbuf::free(&mut self.mbufs);
-    }
-}
-
 #[derive(Debug)]
 struct Ring {
-    parcels: ArrayQueue<Parcel>,
-    is_open: AtomicBool, // written by the worker that takes, read by the one that hands over
-    is_gone: AtomicBool, // the same
-    has_ended: AtomicBool, // written by the worker that hands over, read by the one that takes
-    bell: Arc<Bell>,     // of the worker that takes, which may sleep
+    parcels: ArrayQueue<Box<Parcel>>,
+    emptied: ArrayQueue<Box<Parcel>>, // on their way back
+    is_open: AtomicBool,              // written by the worker that takes, read by the one that hands over
+    is_gone: AtomicBool,              // the same
+    has_ended: AtomicBool,            // written by the worker that hands over, read by the one that takes
+    bell: Arc<Bell>,                  // of the worker that takes, which may sleep
     // The buffers' pools live as long as this.
     _eal: Eal,
 }
@@ -79,10 +67,8 @@ struct Outlet {
     credit: usize,
     /// The ring was full when it was last tried during this burst: not tried again for each packet.
     is_full: bool,
-    /// What goes in next; port and time are those of its first packet.
-    staged: ArrayVec<Mbuf, BURST>,
-    port: PortId,
-    received_at: u64,
+    /// What goes in next.
+    staged: Box<Parcel>,
 }
 
 /// How full the ring from another worker is.
@@ -105,7 +91,18 @@ pub struct Handoff {
 struct Inlet {
     gauge: RingGauge,
     /// Taken out, and on its way into this core's cache while the parcel before is forwarded.
-    next: Option<Parcel>,
+    next: Option<Box<Parcel>>,
+}
+
+/// A parcel that was taken out of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The port that received it.
+    pub port: PortId,
+    /// When, by the time-stamp counter.
+    pub received_at: u64,
+    /// Packets for which no buffer was free.
+    pub lost: u64,
 }
 
 /// What became of the packets of a burst that are others'.
@@ -132,8 +129,12 @@ impl Handoff {
         for from in (0..workers).filter(|worker| ports.iter().any(|port| port.is_spread_by(*worker))) {
             for to in (0..workers).filter(|to| *to != from) {
                 let Some(bell) = ends.get(to).map(|end| end.bell.clone()) else { continue };
+                // One is filled and two are emptied while the ring is full.
+                let emptied = ArrayQueue::new(parcels(workers) + 3);
+                while emptied.push(Parcel::new()).is_ok() {}
                 let ring = Arc::new(Ring {
                     parcels: ArrayQueue::new(parcels(workers)),
+                    emptied,
                     is_open: AtomicBool::new(false),
                     is_gone: AtomicBool::new(false),
                     has_ended: AtomicBool::new(false),
@@ -179,9 +180,12 @@ impl Handoff {
         self.outlets.iter().flatten().any(|outlet| !outlet.staged.is_empty())
     }
 
-    /// Hands over what waits for room, as far as there is.
-    pub fn flush(&mut self) -> HandedOver {
+    /// Hands over what waits for room, or for more of a parcel, since before `since`, as far as there is room.
+    pub fn flush(&mut self, since: u64) -> HandedOver {
         let again = |outlet: &mut Outlet| {
+            if outlet.staged.received_at() >= since {
+                return 0;
+            }
             outlet.is_full = false;
             outlet.pass_on()
         };
@@ -197,7 +201,7 @@ impl Handoff {
             result.handed += outlet.push();
             if outlet.ring.is_gone.load(Ordering::Acquire) {
                 result.refused += outlet.staged.len() as u64;
-                mbuf::free(&mut outlet.staged);
+                outlet.staged.clear();
             }
             if outlet.staged.is_empty() {
                 *place = None;
@@ -206,14 +210,17 @@ impl Handoff {
         result
     }
 
-    /// Hands those packets of a burst over that are others': `workers` says for each whose it is. What is this worker's own
+    /// Hands those packets of a burst over that are others': `worker_of` says for each whose it is. What is this worker's own
     /// stays in the burst, and so does what a worker does not take yet: that it later goes to the other does not change the
     /// order of a flow, as everything kept is sent before the next burst is received.
+    ///
+    /// Behind a full burst the next one is at hand, so the rest of it waits to become a whole parcel: the other worker's costs
+    /// are by the parcel, too. It waits until the next [`flush`](Self::flush) at the most, unless the ring is half full.
     #[inline]
     pub fn hand_over(
         &mut self,
         burst: &mut Burst,
-        workers: &ArrayVec<usize, BURST>,
+        mut worker_of: impl FnMut(&Frame<'_>) -> usize,
         port: PortId,
         received_at: u64,
     ) -> HandedOver {
@@ -222,34 +229,41 @@ impl Handoff {
             outlet.is_full = false;
             outlet.is_open = outlet.is_open || outlet.ring.is_open.load(Ordering::Acquire);
         }
-        let mut whose = workers.iter();
+        let is_open = |outlet: &Option<Outlet>| outlet.as_ref().is_some_and(|outlet| outlet.is_open);
+        let more_follow = burst.len() == BURST;
         let mut result = HandedOver::default();
-        let mut refused: ArrayVec<Mbuf, BURST> = ArrayVec::new();
-        burst.part(|mbuf| match whose.next().and_then(|worker| outlets.get_mut(*worker)) {
-            Some(Some(outlet)) if outlet.is_open => {
-                result.handed += outlet.make_room(port);
-                if let Err(mbuf) = outlet.stage(mbuf, port, received_at) {
-                    refused.push(mbuf);
-                }
-                None
-            }
-            _ => Some(mbuf),
+        let mut spent: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        burst.part(|mut mbuf| {
+            let worker = worker_of(&mbuf.frame());
+            let Some(Some(outlet)) = outlets.get_mut(worker).filter(|outlet| is_open(outlet)) else {
+                return Some(mbuf);
+            };
+            result.handed += outlet.make_room(port);
+            let (is_staged, left) = outlet.staged.put(mbuf, port, received_at);
+            result.refused += u64::from(!is_staged);
+            spent.extend(left);
+            None
         });
-        result.refused = refused.len() as u64;
-        mbuf::free(&mut refused);
-        result.handed += outlets.iter_mut().flatten().map(Outlet::pass_on).sum::<u64>();
+        mbuf::free(&mut spent);
+        if !more_follow {
+            result.handed += outlets.iter_mut().flatten().map(Outlet::pass_on).sum::<u64>();
+        }
         result
     }
 
-    /// Fills `burst`, which is empty or whose packets are freed, with the oldest parcel of the ring at this position. Returns
-    /// the port that received it and when.
+    /// Fills `burst`, which is empty or whose packets are freed, with the oldest parcel of the ring at this position. Copies
+    /// go into buffers of `tx`, the worker's transmit queues by port.
     #[inline]
-    pub fn take(&mut self, inlet: usize, burst: &mut Burst) -> Option<(PortId, u64)> {
+    pub fn take(&mut self, inlet: usize, burst: &mut Burst, tx: &[TxBuffer]) -> Option<Taken> {
         let inlet = self.inlets.get_mut(inlet)?;
         let mut parcel = inlet.next.take().or_else(|| inlet.fetch())?;
         inlet.next = inlet.fetch();
-        burst.refill(mem::take(&mut parcel.mbufs));
-        Some((parcel.port, parcel.received_at))
+        let (mbufs, lost) = parcel.unpack(tx);
+        burst.refill(mbufs);
+        let taken = Taken { port: parcel.port(), received_at: parcel.received_at(), lost };
+        // There is room for all that there are.
+        let _ = inlet.gauge.ring.emptied.push(parcel);
+        Some(taken)
     }
 
     /// Whether this worker has [ended](Self::end) and nothing more comes out of any ring.
@@ -265,26 +279,13 @@ impl Handoff {
 
 impl Outlet {
     fn new(ring: Arc<Ring>) -> Self {
-        let staged = ArrayVec::new();
-        Outlet { ring, is_open: false, credit: 0, is_full: false, staged, port: PortId(0), received_at: 0 }
+        Outlet { ring, is_open: false, credit: 0, is_full: false, staged: Parcel::new() }
     }
 
     /// Sees to it, where there is room in the ring, that a packet of `port` can be staged. Returns how many were put in.
     #[inline]
     fn make_room(&mut self, port: PortId) -> u64 {
-        let has_room = self.staged.is_empty() || (self.port == port && !self.staged.is_full());
-        if has_room || self.is_full { 0 } else { self.push() }
-    }
-
-    /// Stages a packet; gives it back where there is no room.
-    #[inline]
-    fn stage(&mut self, mbuf: Mbuf, port: PortId, received_at: u64) -> Result<(), Mbuf> {
-        if self.staged.is_empty() {
-            (self.port, self.received_at) = (port, received_at);
-        } else if self.port != port {
-            return Err(mbuf);
-        }
-        self.staged.try_push(mbuf).map_err(|full| full.element())
+        if self.staged.has_room(port) || self.is_full { 0 } else { self.push() }
     }
 
     /// Puts in what is staged, unless the ring is half full and it is not worth a place yet. Returns how many packets.
@@ -309,16 +310,18 @@ impl Outlet {
         if count == 0 {
             return 0;
         }
-        let mbufs = mem::take(&mut self.staged);
-        let parcel = Parcel { port: self.port, received_at: self.received_at, mbufs };
         self.credit = self.credit.saturating_sub(1);
-        match self.ring.parcels.push(parcel) {
+        let Some(empty) = self.ring.emptied.pop() else {
+            self.is_full = true;
+            return 0;
+        };
+        match self.ring.parcels.push(mem::replace(&mut self.staged, empty)) {
             Ok(()) => {
                 self.ring.bell.ring();
                 count
             }
-            Err(mut parcel) => {
-                self.staged = mem::take(&mut parcel.mbufs);
+            Err(parcel) => {
+                let _ = self.ring.emptied.push(mem::replace(&mut self.staged, parcel));
                 self.is_full = true;
                 0
             }
@@ -327,18 +330,11 @@ impl Outlet {
 }
 
 impl Inlet {
-    /// The oldest parcel of the ring. All of it is in another core's cache: descriptors, and the first bytes of the packets,
-    /// which lie behind those and the headroom, in one piece.
+    /// The oldest parcel of the ring.
     #[inline]
-    fn fetch(&self) -> Option<Parcel> {
-        const LINE: usize = 64;
+    fn fetch(&self) -> Option<Box<Parcel>> {
         let parcel = self.gauge.ring.parcels.pop()?;
-        for mbuf in &parcel.mbufs {
-            let descriptor = mbuf.address().cast::<u8>();
-            for at in [0, LINE, CULVERT_MBUF_SIZE + HEADROOM, CULVERT_MBUF_SIZE + HEADROOM + LINE] {
-                prefetch(descriptor.wrapping_add(at));
-            }
-        }
+        parcel.prefetch();
         Some(parcel)
     }
 }
@@ -362,7 +358,7 @@ impl RingGauge {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        mbuf::free(&mut self.staged);
+        self.staged.clear();
         self.ring.has_ended.store(true, Ordering::Release);
     }
 }

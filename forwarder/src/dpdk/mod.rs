@@ -7,6 +7,7 @@
 
 mod burst;
 mod handoff;
+mod parcel;
 mod interrupts;
 mod device;
 mod eal;
@@ -21,7 +22,7 @@ mod thread;
 pub use burst::{Burst, Extents, Frames};
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
-pub use handoff::{HandedOver, Handoff, RingGauge};
+pub use handoff::{HandedOver, Handoff, RingGauge, Taken};
 pub use interrupts::Interrupts;
 pub use port::{Link, Port, PortOptions, PortStats, Queues, Rss, RxQueues};
 pub use queue::{Flushed, RxQueue, TxBuffer};

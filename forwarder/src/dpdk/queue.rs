@@ -108,6 +108,22 @@ impl TxBuffer {
         false
     }
 
+    /// Fills `mbufs`, which is empty, with `count` fresh buffers; with none where there are not so many.
+    #[inline]
+    pub(crate) fn allocate(&self, mbufs: &mut ArrayVec<Mbuf, BURST>, count: usize) {
+        let count = count.min(BURST);
+        if count == 0 {
+            return;
+        }
+        let room = mbufs.as_mut_ptr().cast();
+        // SAFETY: the pool lives as long as the device's `Eal`; there is room for BURST pointers.
+        let code = unsafe { culvert_mbuf_alloc_bulk(self.pool.raw().as_ptr(), room, count as u32) };
+        if code == 0 {
+            // SAFETY: on success `count` pointers are written, and their buffers are ours.
+            unsafe { mbufs.set_len(count) };
+        }
+    }
+
     /// Packets staged.
     pub fn len(&self) -> usize {
         self.staged.len()

@@ -167,7 +167,7 @@ pub(crate) fn intact(header: &[u8; Ipv4::LEN]) -> Option<Plain> {
 
 /// What a plain header says.
 #[inline(always)]
-pub(super) fn fields(header: &[u8; Ipv4::LEN]) -> Plain {
+pub(crate) fn fields(header: &[u8; Ipv4::LEN]) -> Plain {
     let view = Ipv4(header);
     Plain {
         version: Version::V4,

@@ -8,12 +8,11 @@ use crate::frame::Frame;
 use crate::hint::tsc;
 use crate::originate::OriginatedPacket;
 use crate::publish::Subscriber;
-use crate::spread::{self, Shares};
+use crate::spread::{self, Seen, Shares};
 use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
 use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
-use arrayvec::ArrayVec;
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,7 +128,7 @@ impl Poller {
             if changed {
                 self.load.generation.set(self.subscriber.current().number);
             }
-            let mut found = 0;
+            let (mut found, round) = (0, before);
             for queue in 0..self.rx.len() {
                 let packets = self.poll(queue);
                 before = self.count_poll(packets, before);
@@ -137,7 +136,7 @@ impl Poller {
             }
             found += self.poll_rings(&mut before);
             if self.handoff.is_holding() {
-                let result = self.handoff.flush();
+                let result = self.handoff.flush(round);
                 self.count_handed(result);
             }
             rounds = rounds.wrapping_add(1);
@@ -156,6 +155,10 @@ impl Poller {
                     rest.end(self.handoff.bell());
                 } else {
                     rest.go_on(self.handoff.bell());
+                }
+                if self.rx.is_empty() {
+                    // Each look at an empty ring takes a cache line from the worker that fills it.
+                    hint::spin_loop();
                 }
                 // Neither a rest nor what else is done between two rounds belongs to the next poll.
                 let after = tsc();
@@ -202,11 +205,11 @@ impl Poller {
         let (port, received_at) = (*port, tsc());
         if let Some(shares) = shares {
             let tables = &self.subscriber.current().tables;
+            let mut seen = Seen::default();
             let worker = |frame: &Frame<'_>| {
-                spread::flow(tables, frame).map_or(self.index, |flow| shares.worker(flow))
+                spread::flow(tables, frame, &mut seen).map_or(self.index, |flow| shares.worker(flow))
             };
-            let workers: ArrayVec<usize, BURST> = self.burst.frames().iter().map(worker).collect();
-            let result = self.handoff.hand_over(&mut self.burst, &workers, port, received_at);
+            let result = self.handoff.hand_over(&mut self.burst, worker, port, received_at);
             self.count_handed(result);
         }
         self.forward(port, received_at, received_at, chained);
@@ -219,10 +222,14 @@ impl Poller {
         let mut found = 0;
         for inlet in 0..self.handoff.inlets() {
             let mut packets = 0;
-            if let Some((port, received_at)) = self.handoff.take(inlet, &mut self.burst) {
-                packets = self.burst.len() as u64;
+            if let Some(taken) = self.handoff.take(inlet, &mut self.burst, &self.tx) {
+                packets = self.burst.len() as u64 + taken.lost;
                 self.load.taken.add(packets);
-                self.forward(port, received_at, tsc(), 0);
+                if taken.lost != 0 {
+                    self.count_received(taken.lost);
+                    self.counters.dropped.of(DropReason::HandoffNoBuffer).add(taken.lost);
+                }
+                self.forward(taken.port, taken.received_at, tsc(), 0);
             }
             *before = self.count_poll(packets, *before);
             found += packets;
