@@ -40,9 +40,16 @@ fn main() {
         [one_tunnel, with_fou, || many_tunnels(100_000), || many_routes(1_000_000)];
     // Words are the names of the cases to be measured; cargo adds a flag of its own.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |name: &String| wanted.is_empty() || wanted.contains(name);
-    for case in cases.into_iter().flat_map(|make| make()).filter(|case| is_wanted(&case.name)) {
-        println!("{:22}  {:13.1}", case.name, cycles(&case));
+    let mut names = Vec::new();
+    for case in cases.into_iter().flat_map(|make| make()) {
+        if wanted.is_empty() || wanted.contains(&case.name) {
+            println!("{:22}  {:13.1}", case.name, cycles(&case));
+        }
+        names.push(case.name);
+    }
+    if let Some(unknown) = wanted.iter().find(|word| !names.contains(word)) {
+        eprintln!("error: no case is named '{unknown}'; there are {}", names.join(", "));
+        std::process::exit(2);
     }
 }
 
