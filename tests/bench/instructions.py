@@ -93,7 +93,7 @@ def count(row, culvert):
         folder = Path(name)
         wire = row.scenario.write(folder, SEED)
         config = folder / "culvert.toml"
-        config.write_text("".join(wire.configuration(folder / "unused.sock", [1], 'hugepages = "off"')))
+        config.write_text("".join(wire.configuration(folder / "unused.sock", [1], 'hugepages = "off"', wire.devices())))
         once, packets = wire.captures[0][0], row.scenario.count
         twice = folder / "twice.pcap"
         repeat_capture(once, twice, 2)

@@ -192,7 +192,8 @@ class Testpmd(Program):
                 self.lines.put(line)
         self.lines.put(None)
 
-    def _answer(self, pattern, seconds):
+    def _answer(self, pattern, seconds, passed=None):
+        """The first line that the pattern is in; those before it are added to `passed`."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -203,6 +204,8 @@ class Testpmd(Program):
                 raise BenchError(f"testpmd did not answer; it said:\n{tail(self.log)}")
             if found := pattern.search(line):
                 return found
+            if passed is not None:
+                passed.append(line)
 
 
 class Culvert(Program):
@@ -219,7 +222,7 @@ class Culvert(Program):
         needed, hugepages = memory(self.wire, len(self.cores))
         pages = 'hugepages = "required"' if hugepages else f'hugepages = "off"\neal_args = ["-m", "{needed // MEBIBYTE}"]'
         with open(self.config, "w") as file:
-            file.writelines(self.wire.configuration(self.socket, self.cores, pages))
+            file.writelines(self.wire.configuration(self.socket, self.cores, pages, self.devices()))
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([self.binary, "run", "--config", self.config], stdout=log, stderr=log)
         deadline = time.monotonic() + START
@@ -241,6 +244,10 @@ class Culvert(Program):
         packets = sum(worker["packets"] for worker in workers) - refused
         cycles = sum(worker["packets"] * (worker["cycles_per_packet"] or 0) for worker in workers)
         return Reading((asked + answered) / 2, packets, cycles, self.waited())
+
+    def devices(self):
+        """What its ports are to DPDK."""
+        return self.wire.devices()
 
     def tunnelled(self):
         """Packets that were received and not refused, and how often one of them went through a tunnel."""

@@ -193,12 +193,12 @@ class Wire:
             for port, names in enumerate(self.captures)
         ]
 
-    def configuration(self, socket, cores, pages):
-        """culvert's file, in pieces; `pages` are the lines that say where packet memory comes from."""
+    def configuration(self, socket, cores, pages, devices):
+        """culvert's file, in pieces; `pages` are the lines that say where packet memory comes from, `devices` the ports."""
         scenario = self.scenario
         yield f"[system]\nworker_cores = {cores}\ncontrol_core = 0\n{pages}\n"
         yield f'\n[control]\nsocket = "{socket}"\n'
-        for port, device in enumerate(self.devices()):
+        for port, device in enumerate(devices):
             yield f'\n[[port]]\nname = "wire{port}"\ndevice = "{device}"\nmac = "{OWN_MAC.format(port + 1)}"\n'
             # A transmit queue for each worker takes as many captures; of a port that is spread the first is played.
             yield "rx_queues = 1\n" if scenario.spread else f'rx_queues = {scenario.queues}\nrss = "off"\n'
