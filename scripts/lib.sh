@@ -93,7 +93,7 @@ free_hugepages() {
 
 # What follows is about network namespaces whose names begin with $NS and a hyphen.
 
-at() { # at NAMESPACE COMMAND…
+at() { # at NAMESPACE COMMAND…; not for what runs in the background: $! would be a shell's, and its child outlive it
     local name=$1
     shift
     ip netns exec "$NS-$name" "$@"
