@@ -11,6 +11,7 @@ PERCENTILES = {"p50_ns": "p50", "p90_ns": "p90", "p99_ns": "p99", "p999_ns": "p9
 PLACES = {
     "peer_tx": "refused to the peer by the full ring to culvert",
     "held_back": "sent too late by the peer, which waits while the ring to culvert is full",
+    "peer_slow": "sent too late by the peer, although culvert's worker had time",
     "to_culvert": "taken by the ring to culvert, not received by it",
     "culvert_tx_full": "dropped by culvert, as the ring back to the peer is full",
     "way_back": "transmitted by culvert, not received by the peer",
@@ -22,21 +23,23 @@ def summary(row, ndr, pdr, trials, latency, aside):
     return {
         "name": row.name,
         "shows": row.shows,
-        "ndr": rate(ndr),
-        "pdr": rate(pdr),
+        "ndr": rate(ndr, trials),
+        "pdr": rate(pdr, trials),
         "latency": latency,
         "trials": [trial_row(trial) for trial in trials],
         "set_aside": [trial_row(trial) for trial in aside],
     }
 
 
-def rate(found):
+def rate(found, trials):
     """A rate that was found, and the rates asked for at the ends of the interval, in packets a second."""
+    at_bad = [trial for trial in trials if trial.asked == found.bad and trial.lost > found.tolerance]
+    is_slow = bool(at_bad) and all(2 * trial.places.get("peer_slow", 0) > trial.sent * trial.lost for trial in at_bad)
     return {
         "packets_per_second": rounded(found.offered),
         "good": rounded(found.good),
         "bad": rounded(found.bad),
-        "limited_by": found.limited,
+        "limited_by": "peer" if found.good and is_slow else found.limited,
     }
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE))
 from bench import SEED, machine, positive, proven, say, settings  # noqa: E402
 from loss import keep, latency_row, summary, table  # noqa: E402
 from measure import BenchError  # noqa: E402
-from peers import PEERS, RING, Gateway, missing  # noqa: E402
+from peers import BACK, PEERS, RING, Gateway, missing  # noqa: E402
 from rows import ROWS, unknown  # noqa: E402
 from search import Search  # noqa: E402
 
@@ -104,7 +104,7 @@ def told_settings(asked):
         "burst": asked.burst,
         "peer": peer.said,
         "cores": "the peer on core 0, with culvert's control thread; culvert's worker on core 1; no more are used",
-        "wire": f"vhost-user, rings of {RING} packets; culvert is the net_vhost side, which copies every packet twice",
+        "wire": f"vhost-user, {RING} packets to culvert and {BACK} back; culvert is the net_vhost side, which copies every packet twice",
         "latency": "culvert's clock: from its receive burst to its transmit call, one second; time in the rings is not in it",
         "tolerance": asked.tolerance / 100,
     }

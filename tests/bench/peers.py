@@ -1,8 +1,8 @@
 """The programs that stand at the other end of culvert's port: testpmd and pktgen, each on a virtio_user device.
 
 culvert's port is a `net_vhost`: the two share the peer's packet memory over a Unix socket, whether there are hugepages or not, and
-culvert copies every packet out of it and back into it. A ring of `RING` packets lies on each way. The peer has core 0, where
-culvert's control thread is, too, and culvert's worker has core 1.
+culvert copies every packet out of it and back into it. The peer has core 0, where culvert's control thread is, too, and culvert's
+worker has core 1.
 
 testpmd has no pacing. Its forward mode `noisy` does a number of random reads and writes for each packet before it sends a burst
 on, which is meant to stand for the work of a network function; here it is the brake. What a read and a write cost is measured
@@ -10,7 +10,8 @@ first, then the numbers are chosen that come closest to the rate asked for. Pack
 offered in fact is counted. A full ring refuses packets, and testpmd drops these.
 
 pktgen paces each burst by the time-stamp counter, and sends those that are late at once. It tries again for as long as the ring is
-full, so too high a rate shows in no lost packet but in packets that go out later than they should: `held_back`.
+full, so too high a rate shows in no lost packet but in packets that go out later than they should: `held_back` where culvert's
+worker was busy, `peer_slow` where it had time and pktgen itself could do no more.
 """
 
 import contextlib
@@ -26,9 +27,10 @@ from pathlib import Path
 
 from measure import ANSWER, MEBIBYTE, START, BenchError, Culvert, Program, Testpmd, free_hugepages, tail
 
-RING = 1024
+# Packets on the way to culvert, as many as its queues of other devices have, and on the way back: more, so that the peer may be late.
+RING, BACK = 1024, 4096
 # Mbufs of testpmd's: its capture, both rings, what is kept at hand.
-MBUFS = 8192
+MBUFS = 16384
 # MiB of memory. pktgen makes five pools of 24,576 buffers; Linux gives pages only as they are used.
 TESTPMD_MEMORY, PKTGEN_MEMORY = 256, 4096
 # Seconds: of traffic before what counts, of a trial that calibrates, for what is under way after the end.
@@ -37,8 +39,12 @@ WARM_UP, CALIBRATION, DRAIN = 0.3, 0.3, 0.05
 FEW, MANY = 40, 160
 # testpmd's numbers are of 16 bits.
 MOST_LOOKUPS = 65535
-# Packets that may be late before pktgen counts as held back: reading the rate is no better.
+# The share of the packets that may be late before pktgen counts as held back: its start and stop are known no better.
 PACE = 0.02
+# The share of the time that culvert's worker is busy where it is what holds pktgen back.
+BUSY = 0.9
+# How often pktgen's page is looked at again where it differs from culvert's counters: it may be a second or two late.
+LATE_PAGES = 3
 # Mbit/s that pktgen's rate, in hundredths of a percent and finer, is a share of.
 SPEED = 100_000
 # Bytes on the wire beside a frame without checksum: preamble, gap, checksum.
@@ -96,6 +102,10 @@ class Gateway(Culvert):
             raise BenchError(f"culvert does not answer; it said:\n{tail(self.log)}")
         return answer
 
+    def busy_cycles(self):
+        """Cycles that the worker spent on packets."""
+        return sum(worker["packets"] * (worker["cycles_per_packet"] or 0) for worker in self._ask("workers") or [])
+
     def latency(self):
         """The worker's histogram of the last whole second."""
         for entry in self._ask("latency") or []:
@@ -124,9 +134,9 @@ class Braked(Testpmd):
     def start(self):
         reads, writes = self.brake
         environment = [*environment_of(TESTPMD_MEMORY), "--vdev", self.wire.devices()[0]]
-        environment += ["--vdev", f"virtio_user0,path={self.vhost},queue_size={RING}"]
+        environment += ["--vdev", f"virtio_user0,path={self.vhost},queue_size={BACK}"]
         options = ["--interactive", "--forward-mode=noisy", "--no-lsc-interrupt", "--no-flush-rx", "--nb-cores=1", f"--burst={self.burst}"]
-        options += [f"--rxd={RING}", f"--txd={RING}", f"--total-num-mbufs={MBUFS}", "--noisy-lkup-memory=1"]
+        options += [f"--rxd={BACK}", f"--txd={RING}", f"--total-num-mbufs={MBUFS}", "--noisy-lkup-memory=1"]
         options += [f"--noisy-lkup-num-reads={reads}", f"--noisy-lkup-num-writes={writes}"]
         self.process = subprocess.Popen(
             ["stdbuf", "-oL", "dpdk-testpmd", *environment, "--", *options],
@@ -272,37 +282,36 @@ class TestpmdPeer:
         return testpmd.__enter__()
 
 
-class Screen:
-    """What a terminal would show of a program that moves the cursor about."""
+class Page:
+    """pktgen's main page as it comes out where there is no terminal: all labels below each other at times, and each second the port's
+    values below each other in the same order."""
 
-    CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b[78()][A-B0-2]?|([\r\n])|([^\x1b\r\n]+)|\x1b")
+    LABELS, VALUES = "Link State", re.compile(r"<(UP|Down|--)\S*>")
 
     def __init__(self):
-        self.rows, self.row, self.column = {}, 1, 1
+        self.labels, self.values, self.into, self.rest, self.fresh = [], [], None, "", 0
 
     def take(self, text):
-        for numbers, command, line, words in self.CONTROL.findall(text):
-            if command in ("H", "f"):
-                places = [int(number or 1) for number in numbers.split(";")] + [1, 1]
-                self.row, self.column = places[0], places[1] if ";" in numbers else 1
-            elif command == "J" and numbers == "2":
-                self.rows.clear()
-            elif command == "K":
-                self.rows[self.row] = self.rows.get(self.row, "")[: self.column - 1]
-            elif line == "\r":
-                self.column = 1
-            elif line:
-                self.row, self.column = self.row + 1, 1
-            elif words:
-                kept = self.rows.get(self.row, "").ljust(self.column - 1)
-                self.rows[self.row] = kept[: self.column - 1] + words + kept[self.column - 1 + len(words) :]
-                self.column += len(words)
+        *lines, self.rest = re.split(r"\r?\n", self.rest + text)
+        for line in lines:
+            words = line.strip()
+            if words.startswith(self.LABELS):
+                self.labels = self.into = []
+            elif self.VALUES.match(words):
+                self.values = self.into = []
+                self.fresh += 1
+            elif not words:
+                self.into = None
+            if self.into is not None:
+                self.into.append(words)
 
-    def number(self, label):
-        """The number behind a label at the beginning of a line; `None` where it is not shown."""
-        for row in self.rows.values():
-            if row.strip().startswith(label) and (found := re.search(r"(\d+)\s*$", row)):
-                return int(found[1])
+    def totals(self):
+        """Packets sent and received since the start; `None` where they are not shown yet."""
+        shown = dict(zip(self.labels, self.values))
+        with contextlib.suppress(LookupError, ValueError):
+            # The first line of this name is a rate, the second the total.
+            sent = self.labels.index("Tx Pkts", self.labels.index("Total Rx Pkts"))
+            return int(self.values[sent]), int(shown["Total Rx Pkts"])
         return None
 
 
@@ -310,7 +319,7 @@ class PktgenPeer(Program):
     """Offers rates by pktgen, told by its command line."""
 
     name = "pktgen"
-    said = "pktgen paces bursts by the time-stamp counter and waits where the ring is full: held_back are packets that went out too late"
+    said = "pktgen paces bursts by the time-stamp counter and waits where the ring is full: lost are packets that went out too late, too"
 
     RATE = re.compile(r"rate [\d.]+, tx_cycles (\d+), tx_pps (\d+)")
 
@@ -319,7 +328,7 @@ class PktgenPeer(Program):
         self.wire, self.gateway, self.burst = wire, gateway, burst
         self.log = folder / "pktgen.log"
         self.pieces = queue.Queue()
-        self.screen = Screen()
+        self.page = Page()
         self.hz = 0
 
     @property
@@ -328,10 +337,11 @@ class PktgenPeer(Program):
         return self.hz / 16
 
     def start(self):
-        vdev = f"virtio_user0,path={self.gateway.vhost},queue_size={RING},speed={SPEED}"
+        vdev = f"virtio_user0,path={self.gateway.vhost},queue_size={BACK},speed={SPEED}"
         environment = [*environment_of(PKTGEN_MEMORY), "--vdev", vdev]
+        options = [f"--rxd={BACK}", f"--txd={RING}", "-m", "1.0", "-s", f"0:{self.wire.captures[0][0]}"]
         self.process = subprocess.Popen(
-            ["stdbuf", "-o0", pktgen(), *environment, "--", "-m", "1.0", "-s", f"0:{self.wire.captures[0][0]}"],
+            ["stdbuf", "-o0", pktgen(), *environment, "--", *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
         )
         threading.Thread(target=self._listen, daemon=True).start()
@@ -351,36 +361,34 @@ class PktgenPeer(Program):
             super().stop()
 
     def trial(self, rate, seconds, watch=None):
+        """Offers that rate for so long; `watch` is called when the time is over and packets no longer come."""
         cycles, _ = self._set(rate)
         asked = self.hz * self.burst / cycles
-        before, waited = self.gateway.counts(), self.gateway.waited()
-        sent_before, returned_before = self._totals()
-        began = time.monotonic()
+        before, totals_before = self.gateway.counts(), self._totals()
+        # Drawing takes core 0 from the packets for milliseconds.
+        self._say("disable screen")
+        busy, waited, began = self.gateway.busy_cycles(), self.gateway.waited(), time.monotonic()
         self._say("start 0")
-        # The rate is read where neither the start nor the stop is in it.
-        time.sleep(seconds * 0.1)
-        first, first_at = self._received()
-        time.sleep(max(0.0, began + seconds * 0.9 - time.monotonic()))
-        last, last_at = self._received()
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        time.sleep(seconds)
         self._say("stop 0")
         elapsed = time.monotonic() - began
         waited = self.gateway.waited() - waited
         if watch:
             watch()
         after = self.gateway.counts()
-        sent, returned = self._totals()
-        sent, returned = sent - sent_before, returned - returned_before
-        offered = (last - first) / (last_at - first_at)
+        busy = (self.gateway.busy_cycles() - busy) / (elapsed * self.hz)
+        self._say("enable screen")
+        for _ in range(LATE_PAGES):
+            sent, returned = (now - then for now, then in zip(self._totals(), totals_before, strict=True))
+            if sent == after["received"] - before["received"] and returned == after["transmitted"] - before["transmitted"]:
+                break
         lost = places(before, after, sent, 0, returned)
-        if offered < asked * (1 - PACE):
-            lost["held_back"] = round((asked - offered) * elapsed)
-        return Trial(asked, offered, elapsed, sent + lost.get("held_back", 0), returned, lost, waited / elapsed)
-
-    def _received(self):
-        asked = time.monotonic()
-        received = self.gateway.now()["received"]
-        return received, (asked + time.monotonic()) / 2
+        late = round(asked * elapsed) - sent
+        if late <= asked * elapsed * PACE:
+            late = 0
+        if late:
+            lost["held_back" if busy > BUSY else "peer_slow"] = late
+        return Trial(asked, (sent + late) / elapsed, elapsed, sent + late, returned, lost, waited / elapsed)
 
     def _set(self, rate):
         """Sets a rate, and returns what pktgen makes of it: cycles of a burst, packets a second."""
@@ -391,17 +399,19 @@ class PktgenPeer(Program):
         return cycles, found
 
     def _totals(self):
-        """Packets sent and received since the start, once the screen, which is drawn each second, stands still."""
-        deadline, before, quiet = time.monotonic() + ANSWER, None, 0
+        """Packets sent and received since the start, once two pages in a row, one a second, say the same."""
+        deadline, before = time.monotonic() + ANSWER, None
+        self._take()
         while time.monotonic() < deadline:
-            time.sleep(0.6)
-            self._take()
-            totals = self.screen.number("Tx Pkts"), self.screen.number("Total Rx Pkts")
-            quiet = quiet + 1 if totals == before else 0
-            if quiet >= 2 and None not in totals:
+            seen = self.page.fresh
+            while self.page.fresh == seen and time.monotonic() < deadline:
+                if self._take(0.1) is None:
+                    break
+            totals = self.page.totals()
+            if totals and totals == before:
                 return totals
             before = totals
-        raise BenchError(f"pktgen's totals expected on its screen, not found; it said:\n{tail(self.log)}")
+        raise BenchError(f"pktgen's totals expected on its main page, not found; it said:\n{tail(self.log)}")
 
     def _say(self, words):
         try:
@@ -423,7 +433,7 @@ class PktgenPeer(Program):
             piece = self.pieces.get(timeout=seconds) if seconds else self.pieces.get_nowait()
             while piece is not None:
                 text += piece
-                self.screen.take(piece)
+                self.page.take(piece)
                 piece = self.pieces.get_nowait()
             self.pieces.put(None)
             return text or None

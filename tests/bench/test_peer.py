@@ -15,7 +15,7 @@ import loss  # noqa: E402
 import peers  # noqa: E402
 from measure import BenchError  # noqa: E402
 from packets import write_capture  # noqa: E402
-from peers import Brakes, Screen, Trial, forwarded, places  # noqa: E402
+from peers import Brakes, Page, Trial, forwarded, places  # noqa: E402
 from search import Search  # noqa: E402
 
 SEED = random.SystemRandom().getrandbits(32)
@@ -165,14 +165,16 @@ class OutputTest(unittest.TestCase):
         with self.assertRaisesRegex(BenchError, "ports 0 and 1 expected"):
             forwarded(TESTPMD[: TESTPMD.index("Forward statistics for port 1")])
 
-    def test_pktgens_screen_is_read_where_the_cursor_put_it(self):
-        screen = Screen()
-        for piece in ("\x1b[2J\x1b[20;1HTotal Rx Pkts         \x1b[21;1H      Tx Pkts         ", "\x1b[20;24H              1", "2\x1b[21;24H 345\x1b[40;1HPktgen:/> "):
-            screen.take(piece)
-        self.assertEqual((screen.number("Total Rx Pkts"), screen.number("Tx Pkts")), (12, 345))
-        screen.take("\x1b[20;24H           67890")
-        self.assertEqual(screen.number("Total Rx Pkts"), 67890)
-        self.assertIsNone(screen.number("Errors"))
+    def test_pktgens_totals_are_those_of_the_last_page(self):
+        page = Page()
+        page.take("Ports 0-0 of 1\n  Port:Flags          \nLink State            \nPkts/s Rx             \n       Tx             \n")
+        page.take("Total Rx Pkts         \n      Tx Pkts         \n\n 0:-------        PCAP\n        <UP-100000-FD>\n   9\n   8\n")
+        self.assertIsNone(page.totals())
+        page.take("   199744\n   2010")
+        page.take("24\n\n")
+        self.assertEqual(page.totals(), (201024, 199744))
+        page.take("\r\n-\n 0:-------        PCAP\n        <UP-100000-FD>\n  0\n  0\n  7\n  9\n\n")
+        self.assertEqual((page.totals(), page.fresh), ((9, 7), 2))
 
     def test_pktgens_rate_is_read(self):
         line = "  0: rate 1.24, tx_cycles 58112, tx_pps 1431712, link UP-100000-FD"
@@ -199,6 +201,16 @@ class ReportTest(unittest.TestCase):
         text = loss.table({"machine": {}, "settings": {"tolerance": 0.005}, "rows": [row]})
         for part in (f"{ndr.offered / 1e6:.2f}", f"{pdr.offered / 1e6:.2f}", "1.3  1.4  1.7    2.5", "48.1", "peer_tx: refused"):
             self.assertIn(part, text)
+
+    def test_a_peer_that_is_too_slow_itself_is_what_limits(self):
+        def trial(rate):
+            late = round(max(0.0, 1 - 3.8e6 / rate) * 1e7)
+            return Trial(rate, rate, 1.0, 10**7, 0, {"peer_slow": late} if late else {}, 0.0)
+
+        search = Search(trial, 10e6, 0.01)
+        found = search.rate(0)
+        trials = [trial for repeated in search.trials.values() for trial in repeated]
+        self.assertEqual(loss.rate(found, trials)["limited_by"], "peer")
 
     def test_a_rate_that_only_the_peer_limits_is_marked(self):
         found = {"packets_per_second": 10e6, "good": 10e6, "bad": None, "limited_by": "peer"}
