@@ -20,9 +20,10 @@ sys.path.insert(0, str(HERE))
 from bench import SEED, machine, positive, proven, say, settings  # noqa: E402
 from loss import keep, latency_row, summary, table  # noqa: E402
 from measure import BenchError  # noqa: E402
-from peers import BACK, PEERS, RING, Gateway, missing  # noqa: E402
+from peers import PEERS, missing  # noqa: E402
 from rows import ROWS, unknown  # noqa: E402
 from search import Search  # noqa: E402
+from trials import BACK, RING, Gateway  # noqa: E402
 
 DEFAULT_ROWS = ("gre4-decap", "gre4-encap", "stack-decap", "stack-encap")
 SECONDS, REPEATS, WIDTH, TOLERANCE, BURST = 1.0, 2, 2.0, 0.5, 32
@@ -30,8 +31,8 @@ SECONDS, REPEATS, WIDTH, TOLERANCE, BURST = 1.0, 2, 2.0, 0.5, 32
 LOADS = (10, 50, 90)
 # culvert keeps the histogram of each whole second: a trial of so many seconds has one inside.
 LATENCY_SECONDS = 2.5
-# A trial is set aside where the worker was kept from its core for more than this share of it; so many in a row end the row.
-DISTURBED, PATIENCE = 0.001, 30
+# So many trials in a row that others disturbed end a row.
+PATIENCE = 30
 
 
 def main():
@@ -119,11 +120,11 @@ def measure(row, asked):
             def trial(rate, seconds=asked.seconds, watch=None):
                 for _ in range(PATIENCE):
                     done = peer.trial(rate, seconds, watch)
-                    say(f"  {told(done)}")
-                    if done.away <= DISTURBED:
+                    say(f"  {told(done, peer.disturbed)}")
+                    if done.away <= peer.disturbed:
                         return done
                     aside.append(done)
-                raise BenchError(f"in {PATIENCE} trials in a row others had core 1 for more than {DISTURBED:.1%} of the time: end them")
+                raise BenchError(f"in {PATIENCE} trials in a row others had core 1 for more than {peer.disturbed:.1%} of the time: end them")
 
             search = Search(trial, peer.highest, asked.width / 100, asked.repeats)
             ndr, pdr = search.rate(0), search.rate(asked.tolerance / 100)
@@ -137,9 +138,9 @@ def measure(row, asked):
             return summary(row, ndr, pdr, trials, latency, aside)
 
 
-def told(trial):
+def told(trial, disturbed):
     lost = ", ".join(f"{place} {count}" for place, count in trial.places.items())
-    away = f" (set aside: {trial.away:.1%} away)" if trial.away > DISTURBED else ""
+    away = f" (set aside: {trial.away:.1%} away)" if trial.away > disturbed else ""
     return f"{trial.offered / 1e6:.3f} Mpps offered, " + (f"lost {trial.lost:.3%}: {lost}" if lost else "none lost") + away
 
 

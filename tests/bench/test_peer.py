@@ -13,10 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import loss  # noqa: E402
 import peers  # noqa: E402
+from braked import FEW, MANY, Brakes, forwarded  # noqa: E402
 from measure import BenchError  # noqa: E402
 from packets import write_capture  # noqa: E402
-from peers import Brakes, Page, Trial, forwarded, places  # noqa: E402
+from paced import Page, PktgenPeer, frame_bytes  # noqa: E402
 from search import Search  # noqa: E402
+from trials import Trial, places  # noqa: E402
 
 SEED = random.SystemRandom().getrandbits(32)
 
@@ -102,7 +104,7 @@ class SearchTest(unittest.TestCase):
 class BrakesTest(unittest.TestCase):
     def test_costs_are_those_that_the_times_were_made_of(self):
         true = Brakes(100e-9, 9e-9, 13e-9)
-        time = [1 / true.rate(brake) for brake in ((peers.FEW, 0), (peers.MANY, 0), (0, peers.FEW))]
+        time = [1 / true.rate(brake) for brake in ((FEW, 0), (MANY, 0), (0, FEW))]
         measured = Brakes.measured(*time)
         for name in ("base", "read", "write"):
             self.assertAlmostEqual(getattr(measured, name) / getattr(true, name), 1)
@@ -178,13 +180,13 @@ class OutputTest(unittest.TestCase):
 
     def test_pktgens_rate_is_read(self):
         line = "  0: rate 1.24, tx_cycles 58112, tx_pps 1431712, link UP-100000-FD"
-        self.assertEqual(peers.PktgenPeer.RATE.search(line).groups(), ("58112", "1431712"))
+        self.assertEqual(PktgenPeer.RATE.search(line).groups(), ("58112", "1431712"))
 
     def test_the_length_of_a_captures_frame_is_read(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "one.pcap"
             write_capture(path, [bytes(84)])
-            self.assertEqual(peers.frame_bytes(path), 84)
+            self.assertEqual(frame_bytes(path), 84)
 
 
 class ReportTest(unittest.TestCase):
