@@ -5,16 +5,15 @@
 //! the same way to the same place, and only what is not under the mask is looked at: lengths, checksums and traffic
 //! classes. Whatever is not alike is looked at as if there were no front.
 
-use super::plain::{HEAD, Sight, glance, is_for};
+use super::plain::{HEAD, Sight, glance};
+use super::shell::{Around, check_udp, is_bounced};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Hit, InterfaceId, Sender, Tables, Taker};
-use crate::tunnel::decap::sums_up;
-use crate::tunnel::ecn;
 use crate::verdict::Ingress;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::udp::Udp;
-use crate::wire::{ethernet, ipv4, ipv6, part, protocol};
+use crate::wire::{ethernet, ipv4, ipv6, part};
 use arrayvec::ArrayVec;
 
 /// Bytes that a front may have; longer ones are not remembered.
@@ -158,17 +157,24 @@ impl Front {
             }
             end = own_end;
             if shell.udp != 0 {
-                shell.check_udp(frame, first, end)?;
+                let header = Udp::new(part::<{ Udp::LEN }>(first, shell.udp)?).ok()?;
+                if shell.udp + header.length() != end {
+                    return None;
+                }
+                let ip = (shell.ip, shell.version);
+                check_udp(frame, shell.udp..end, ip, shell.takes_zero_checksum)?;
             }
             around = Around { class: ip.traffic_class, is_uniform: shell.is_uniform };
         }
         let head: &[u8; HEAD] = frame.window(self.at)?;
         let room = end.checked_sub(self.at)?;
         let (ip, hit, _) = glance(tables, head.first_chunk()?, self.version, room)?;
-        let is_bounced =
-            self.gre.is_some_and(|sender| ip.protocol == protocol::GRE || is_for(head, self.version, sender));
         let is_further = matches!(hit, Hit::Local(_));
-        if ip.total_len != room || !around.lets_be(ip.traffic_class) || is_bounced || is_further {
+        if ip.total_len != room
+            || !around.lets_be(ip.traffic_class)
+            || is_bounced(head, ip, self.gre)
+            || is_further
+        {
             return None;
         }
         (sight.at, sight.version, sight.hit, sight.ingress) = (self.at, self.version, hit, self.ingress);
@@ -210,40 +216,5 @@ impl Front {
             }
         }
         (self.packets, self.len) = (0, 0);
-    }
-}
-
-/// What a packet inside a tunnel finds around it.
-#[derive(Clone, Copy, Debug)]
-struct Around {
-    class: u8,
-    is_uniform: bool,
-}
-
-impl Around {
-    /// Whether the traffic class of what comes out stays as it is.
-    #[inline(always)]
-    fn lets_be(self, class: u8) -> bool {
-        ecn::leaves(self.class, class) && (!self.is_uniform || (self.class ^ class) & !ecn::MASK == 0)
-    }
-}
-
-impl Headers {
-    /// Checks that the UDP datagram ends at `end`, and its checksum.
-    #[inline(always)]
-    fn check_udp(&self, frame: &Frame<'_>, first: &[u8; LEN], end: usize) -> Option<()> {
-        let header = Udp::new(part::<{ Udp::LEN }>(first, self.udp)?).ok()?;
-        if self.udp + header.length() != end {
-            return None;
-        }
-        let addresses: &[u8] = match self.version {
-            Version::V4 => part::<8>(first, self.ip + ipv4::SOURCE)?,
-            Version::V6 => part::<32>(first, self.ip + ipv6::SOURCE)?,
-        };
-        let is_good = match header.checksum() {
-            [0, 0] => self.takes_zero_checksum,
-            _ => sums_up(frame.bytes().get(self.udp..end)?, addresses),
-        };
-        is_good.then_some(())
     }
 }

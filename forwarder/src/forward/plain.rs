@@ -3,25 +3,23 @@
 //! A burst is gone through three times. [`look`] reads the outermost headers of each packet, says which memory will be needed
 //! for it, and does not wait; where a packet came in the [front](super::front) that is known, all tunnel headers are read at
 //! once. [`cross`] takes the tunnel headers off in thought, as many as there are, finds what is to be put in front, and only
-//! then changes the packet, by steps that cannot fail. [`put_on`](super::put::put_on) puts the images in front. A packet that is anything but
-//! plain has not been touched by then, and takes the [journey](super::journey), which knows every rule and every reason. So
-//! there is one place that decides what is dropped and why, and this one is only faster. That both do the same with all
-//! packets that this one takes is tested with random and damaged ones.
+//! then changes the packet, by steps that cannot fail. [`put_on`](super::put::put_on) puts the images in front. A packet
+//! that is anything but plain has not been touched by then, and takes the [journey](super::journey), which knows every rule
+//! and every reason. So there is one place that decides what is dropped and why, and this one is only faster. That both do
+//! the same with all packets that this one takes is tested with random and damaged ones.
 
 use super::Outcome;
 use super::clamp::{self, Crossing};
 use super::front::Front;
-use super::shell::{Shell, unshell};
+use super::shell::{self, Around, Shell, is_bounced, unshell};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Hit, Home, ImageId, InterfaceId, Label, Port, Sender, Tables, Taker};
-use crate::tunnel::decap::sums_up;
-use crate::tunnel::ecn;
 use crate::tunnel::encap::Image;
 use crate::tunnel::flow::FlowHash;
 use crate::verdict::Ingress;
 use crate::wire::ip::{Ip, Plain, Version};
-use crate::wire::{ethernet, ipv4, ipv6, part, protocol, tcp, udp};
+use crate::wire::{ethernet, ipv4, ipv6, part, protocol, tcp};
 use std::net::IpAddr;
 
 /// Bytes of a frame that the first look may read: the headers of the link, of IPv6, of UDP and of GRE with a key.
@@ -84,7 +82,7 @@ impl Sight {
     };
 }
 
-/// What is between the tunnels and the packets of a burst.
+/// How the packets of a burst came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     /// Packets that came in the front that was known.
@@ -334,24 +332,15 @@ fn take_out(
     let Sight { at, version, sender, shell, .. } = *sight;
     let outer = Plain::again(frame.window(at)?, version);
     if shell.udp != 0 {
-        let header = udp::Udp::new(frame.window::<{ udp::Udp::LEN }>(shell.udp)?).ok()?;
-        let is_good = match header.checksum() {
-            [0, 0] => sender.is_ipv4 || taker.takes_zero_checksum,
-            _ => sums_up(frame.bytes().get(shell.udp..shell.end)?, addresses(frame, at, version)?),
-        };
-        if !is_good {
-            return None;
-        }
+        let takes_zero = sender.is_ipv4 || taker.takes_zero_checksum;
+        shell::check_udp(frame, shell.udp..shell.end, (at, version), takes_zero)?;
     }
     let head: &[u8; HEAD] = frame.window(shell.inner)?;
     let room = shell.end.checked_sub(shell.inner)?;
     let (ip, hit, inner_sender) = glance(tables, head.first_chunk()?, shell.version, room)?;
-    let is_same_class = !taker.is_uniform || (outer.traffic_class ^ ip.traffic_class) & !ecn::MASK == 0;
-    if !is_same_class || !ecn::leaves(outer.traffic_class, ip.traffic_class) {
-        return None;
-    }
-    // Keepalives, and what the encapsulator sent itself: see `Decap::admit`.
-    if shell.label.is_gre() && (ip.protocol == protocol::GRE || is_for(head, ip.version, sender)) {
+    let around = Around { class: outer.traffic_class, is_uniform: taker.is_uniform };
+    let gre = shell.label.is_gre().then_some(sender);
+    if !around.lets_be(ip.traffic_class) || is_bounced(head, ip, gre) {
         return None;
     }
     if taker.has_inner_source && !tables.tunnel(taker.id)?.treatment.decap.lets_out(inner_sender.address()) {
@@ -370,32 +359,11 @@ fn take_out(
     Some(())
 }
 
-/// Both addresses of the header at `at`, as on the wire.
-#[inline(always)]
-fn addresses<'a>(frame: &'a Frame<'_>, at: usize, version: Version) -> Option<&'a [u8]> {
-    match version {
-        Version::V4 => frame.window::<8>(at + ipv4::SOURCE).map(<[u8; 8]>::as_slice),
-        Version::V6 => frame.window::<32>(at + ipv6::SOURCE).map(<[u8; 32]>::as_slice),
-    }
-}
-
 /// Source and destination of the packet in `frame`.
 #[cold]
 fn ends(frame: &Frame<'_>, version: Version) -> Option<(IpAddr, IpAddr)> {
     let ip = Ip::new(frame.bytes(), version).ok()?;
     Some((ip.source(), ip.destination()))
-}
-
-/// Whether the packet that `head` begins is for this sender.
-#[inline(always)]
-pub(super) fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
-    match (version, head.first_chunk()) {
-        (Version::V4, Some(header)) => ipv4::sender_of(ipv4::destination(header)) == sender,
-        (Version::V6, Some(_)) => {
-            head.first_chunk().is_some_and(|header| ipv6::sender_of(ipv6::destination(header)) == sender)
-        }
-        (_, None) => false,
-    }
 }
 
 /// Whether the TCP packet that `head` begins is a SYN.

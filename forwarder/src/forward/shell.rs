@@ -1,9 +1,14 @@
-//! The headers of one tunnel, read without copying them: which tunnel they ask for, and where the packet inside begins and ends.
+//! The headers of one tunnel, read without copying them: which tunnel they ask for, where the packet inside begins and ends,
+//! and what lets it out as it is.
 
-use crate::table::{Encap, Label, UdpKind};
-use crate::tunnel::decap::{Framing, Local};
+use super::plain::HEAD;
+use crate::frame::Frame;
+use crate::table::{Encap, Label, Sender, UdpKind};
+use crate::tunnel::decap::{Framing, Local, sums_up};
+use crate::tunnel::ecn;
 use crate::wire::ip::{Plain, Version};
-use crate::wire::{gre, gue, protocol, tail, udp};
+use crate::wire::{gre, gue, ipv4, ipv6, protocol, tail, udp};
+use std::ops::Range;
 
 /// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
@@ -68,4 +73,61 @@ fn from_udp(local: &Local, upper: &[u8; 24], at: usize, end: usize) -> Option<Sh
         },
     };
     Some(Shell { label: found.label.in_udp(kind, port), udp: at, ..found })
+}
+
+/// Checks the checksum of the UDP datagram at `udp` of `frame`, behind the IP header at this place and of this version.
+/// `None` where it is wrong, or there is none and `takes_zero` does not let that pass.
+#[inline(always)]
+pub(super) fn check_udp(
+    frame: &Frame<'_>,
+    udp: Range<usize>,
+    (ip, version): (usize, Version),
+    takes_zero: bool,
+) -> Option<()> {
+    let header = udp::Udp::new(frame.window::<{ udp::Udp::LEN }>(udp.start)?).ok()?;
+    let addresses: &[u8] = match version {
+        Version::V4 => frame.window::<8>(ip + ipv4::SOURCE)?,
+        Version::V6 => frame.window::<32>(ip + ipv6::SOURCE)?,
+    };
+    let is_good = match header.checksum() {
+        [0, 0] => takes_zero,
+        _ => sums_up(frame.bytes().get(udp)?, addresses),
+    };
+    is_good.then_some(())
+}
+
+/// What a packet inside a tunnel finds around it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around {
+    /// DSCP and ECN of the outer header.
+    pub(super) class: u8,
+    /// The tunnel has the outer DSCP replace the inner one.
+    pub(super) is_uniform: bool,
+}
+
+impl Around {
+    /// Whether the traffic class of what comes out stays as it is.
+    #[inline(always)]
+    pub(super) fn lets_be(self, class: u8) -> bool {
+        ecn::leaves(self.class, class) && (!self.is_uniform || (self.class ^ class) & !ecn::MASK == 0)
+    }
+}
+
+/// Whether the packet that `head` begins is one of those that are not let out of a GRE tunnel: keepalives, and what the
+/// encapsulator, `gre`, sent itself. See `Decap::admit`.
+#[inline(always)]
+pub(super) fn is_bounced(head: &[u8; HEAD], ip: Plain, gre: Option<Sender>) -> bool {
+    gre.is_some_and(|sender| ip.protocol == protocol::GRE || is_for(head, ip.version, sender))
+}
+
+/// Whether the packet that `head` begins is for this sender.
+#[inline(always)]
+fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
+    match (version, head.first_chunk()) {
+        (Version::V4, Some(header)) => ipv4::sender_of(ipv4::destination(header)) == sender,
+        (Version::V6, Some(_)) => {
+            head.first_chunk().is_some_and(|header| ipv6::sender_of(ipv6::destination(header)) == sender)
+        }
+        (_, None) => false,
+    }
 }

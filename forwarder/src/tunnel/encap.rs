@@ -363,7 +363,9 @@ impl Image {
             if self.has_sums() { payload::sum(frame.bytes(), inherited.version) } else { Sum::default() };
         let inside = Inside { inherited, flow, sum };
         let len = frame.len();
-        self.apply_numbered(inside, frame, identification, Some(stats), trail)?;
+        self.put(frame)?;
+        self.number(frame.bytes_mut(), stats)?;
+        self.fill_in(inside, frame, identification, trail)?;
         self.count(stats, 1, len as u64);
         Ok(self.port)
     }
@@ -381,24 +383,20 @@ impl Image {
         identification: &mut u16,
         trail: &mut Trail,
     ) -> Result<(), DropReason> {
-        self.apply_numbered(inside, frame, identification, None, trail)
+        self.put(frame)?;
+        self.fill_in(inside, frame, identification, trail)
     }
 
-    /// The same with GRE sequence numbers from `stats`.
+    /// Fills in the headers, which stand in front of a packet.
     #[inline(always)]
-    fn apply_numbered(
+    fn fill_in(
         &self,
         inside: Inside,
         frame: &mut Frame<'_>,
         identification: &mut u16,
-        stats: Option<&TunnelStats>,
         trail: &mut Trail,
     ) -> Result<(), DropReason> {
-        self.put(frame)?;
         let packet = frame.bytes_and_room();
-        if let Some(stats) = stats {
-            self.number(packet.0, stats)?;
-        }
         match self.has_sums() {
             true => self.fill::<true>(inside, packet, identification, trail),
             false => self.fill::<false>(inside, packet, identification, trail),
@@ -427,7 +425,7 @@ impl Image {
         }
     }
 
-    /// Fills in the headers in front of a packet.
+    /// The same with the sums of what is covered by checksums, if `SUMS`.
     #[inline(always)]
     fn fill<const SUMS: bool>(
         &self,
