@@ -93,10 +93,18 @@ free_hugepages() {
 
 # What follows is about network namespaces whose names begin with $NS and a hyphen.
 
-at() { # at NAMESPACE COMMAND…; not for what runs in the background: $! would be a shell's, and its child outlive it
+at() { # at NAMESPACE COMMAND…
     local name=$1
     shift
     ip netns exec "$NS-$name" "$@"
+}
+
+begin() { # begin NAMESPACE COMMAND…: the same in the background, in $!, and in pids, which whoever cleans up kills
+    local name=$1
+    shift
+    # Not by at: $! would be a shell's, whose child outlives it.
+    ip netns exec "$NS-$name" "$@" &
+    pids+=($!)
 }
 
 # await SECONDS WHAT COMMAND…: until the command succeeds
