@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import positive
+from packets import PROTOCOLS, TYPES, ip, udp
 from reload import Culvert
 
 RUNS, SECONDS, PACKETS = 3, 5, 200
@@ -99,9 +101,9 @@ def arguments():
         epilog="Example: scripts/bench idle net_tap --runs 1",
     )
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help=f"kinds of device (default {' '.join(DEVICES)})")
-    parser.add_argument("--runs", type=positive, default=RUNS, help=f"runs of each, in turn (default {RUNS})")
-    parser.add_argument("--seconds", type=positive, default=SECONDS, help=f"of silence in each run (default {SECONDS})")
-    parser.add_argument("--packets", type=positive, default=PACKETS, help=f"in each run (default {PACKETS})")
+    parser.add_argument("--runs", type=positive(int), default=RUNS, help=f"runs of each, in turn (default {RUNS})")
+    parser.add_argument("--seconds", type=positive(int), default=SECONDS, help=f"of silence in each run (default {SECONDS})")
+    parser.add_argument("--packets", type=positive(int), default=PACKETS, help=f"in each run (default {PACKETS})")
     parser.add_argument("--list", action="store_true", help="print the kinds of device and end")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--culvert", type=Path, help=argparse.SUPPRESS)
@@ -112,13 +114,6 @@ def arguments():
         if kind not in DEVICES:
             parser.error(f"no device {kind!r} (expected {', '.join(DEVICES)})")
     return asked
-
-
-def positive(text):
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("more than 0 expected")
-    return value
 
 
 def measure(asked, folder, kind):
@@ -195,14 +190,9 @@ def endpoint(interface):
 
 def packet(mark):
     """A UDP datagram from 192.0.2.2 to 198.51.100.2, without checksum of its own."""
-    udp = struct.pack("!4H", 1024, 1024, 8 + len(mark) + 14, 0) + mark + bytes(14)
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
-                       socket.inet_aton("192.0.2.2"), socket.inet_aton("198.51.100.2"))
-    total = sum(struct.unpack("!10H", head))
-    total = (total & 0xFFFF) + (total >> 16)
-    head = head[:10] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + head[12:]
-    ethernet = bytes.fromhex(MACS[0].replace(":", "")) + bytes.fromhex("020000000101") + b"\x08\x00"
-    return ethernet + head + udp
+    ends = socket.inet_aton("192.0.2.2"), socket.inet_aton("198.51.100.2")
+    datagram = udp(*ends, (1024, 1024), mark + bytes(14), covered=False)
+    return 2 * bytes.fromhex(MACS[0].replace(":", "")) + TYPES[4].to_bytes(2, "big") + ip(*ends, PROTOCOLS["udp"], datagram, 0)
 
 
 def table(rows):

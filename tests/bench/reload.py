@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import positive
+
 TUNNELS = (1000, 10_000, 100_000)
 RELOADS = 10
 STAGES = ("read", "compile", "compare", "publish")
@@ -83,19 +85,12 @@ def arguments():
         description="What a change costs: time until ready, time of a reload by stage, memory of a tunnel.",
         epilog="Example: scripts/bench reload 1000 100000 --reloads 5",
     )
-    parser.add_argument("tunnels", nargs="*", type=positive, default=TUNNELS, metavar="TUNNELS", help="sizes (default 1000 10000 100000)")
-    parser.add_argument("--reloads", type=positive, default=RELOADS, help=f"reloads of the same file (default {RELOADS})")
+    parser.add_argument("tunnels", nargs="*", type=positive(int), default=TUNNELS, metavar="TUNNELS", help="sizes (default 1000 10000 100000)")
+    parser.add_argument("--reloads", type=positive(int), default=RELOADS, help=f"reloads of the same file (default {RELOADS})")
     parser.add_argument("--list", action="store_true", help="print the sizes and end")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--culvert", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def positive(text):
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("more than 0 expected")
-    return value
 
 
 def write(folder, count):
