@@ -90,13 +90,7 @@ impl TxBuffer {
     /// whole burst is staged already or the packet is longer than a buffer.
     pub fn originate(&mut self, bytes: &[u8], tag: u8) -> bool {
         let mut fresh: ArrayVec<Mbuf, 1> = ArrayVec::new();
-        // SAFETY: the pool lives as long as the device's `Eal`; there is room for the one pointer.
-        let code = unsafe { culvert_mbuf_alloc_bulk(self.pool.raw().as_ptr(), fresh.as_mut_ptr().cast(), 1) };
-        if code != 0 {
-            return false;
-        }
-        // SAFETY: on success the one pointer is written, and its buffer is ours.
-        unsafe { fresh.set_len(1) };
+        self.allocate(&mut fresh, 1);
         let fits = fresh.first_mut().is_some_and(|mbuf| fill(mbuf, bytes).is_some());
         if fits && let Some(mbuf) = fresh.pop() {
             match self.stage(mbuf, tag) {
@@ -110,13 +104,13 @@ impl TxBuffer {
 
     /// Fills `mbufs`, which is empty, with `count` fresh buffers; with none where there are not so many.
     #[inline]
-    pub(crate) fn allocate(&self, mbufs: &mut ArrayVec<Mbuf, BURST>, count: usize) {
-        let count = count.min(BURST);
+    pub(crate) fn allocate<const N: usize>(&self, mbufs: &mut ArrayVec<Mbuf, N>, count: usize) {
+        let count = count.min(N);
         if count == 0 {
             return;
         }
         let room = mbufs.as_mut_ptr().cast();
-        // SAFETY: the pool lives as long as the device's `Eal`; there is room for BURST pointers.
+        // SAFETY: the pool lives as long as the device's `Eal`; there is room for N pointers.
         let code = unsafe { culvert_mbuf_alloc_bulk(self.pool.raw().as_ptr(), room, count as u32) };
         if code == 0 {
             // SAFETY: on success `count` pointers are written, and their buffers are ours.

@@ -147,15 +147,13 @@ impl Poller {
             if self.engine.deadline().is_some_and(|deadline| deadline <= self.clock.nanoseconds(before)) {
                 self.expire(self.clock.nanoseconds(before));
             }
-            if found != 0 {
+            // What waits for room in a ring has to be tried again.
+            if found != 0 || self.handoff.is_holding() {
                 rest.end(self.handoff.bell());
             } else {
-                // What waits for room in a ring has to be tried again.
-                if self.handoff.is_holding() {
-                    rest.end(self.handoff.bell());
-                } else {
-                    rest.go_on(self.handoff.bell());
-                }
+                rest.go_on(self.handoff.bell());
+            }
+            if found == 0 {
                 if self.rx.is_empty() {
                     // Each look at an empty ring takes a cache line from the worker that fills it.
                     hint::spin_loop();
