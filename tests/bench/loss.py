@@ -32,13 +32,14 @@ def summary(row, ndr, pdr, trials, latency, aside):
 
 
 def rate(found, trials):
-    """A rate that was found, and the rates asked for at the ends of the interval, in packets a second."""
+    """A rate that was found, the lowest at which more was lost, and the rates asked for in both, in packets a second."""
     at_bad = [trial for trial in trials if trial.asked == found.bad and trial.lost > found.tolerance]
     is_slow = bool(at_bad) and all(2 * trial.places.get("peer_slow", 0) > trial.sent * trial.lost for trial in at_bad)
     return {
         "packets_per_second": rounded(found.offered),
-        "good": rounded(found.good),
-        "bad": rounded(found.bad),
+        "lossy_packets_per_second": rounded(found.refused),
+        "asked": rounded(found.good),
+        "lossy_asked": rounded(found.bad),
         "limited_by": "peer" if found.good and is_slow else found.limited,
     }
 
@@ -76,9 +77,9 @@ def table(document):
     lines = [f"{key}: {value}" for key, value in document["machine"].items()]
     lines += [f"{key}: {value}" for key, value in document["settings"].items()]
     tolerance = document["settings"]["tolerance"]
-    lines += ["", f"NDR: the rate at which no packet is lost. PDR: at most {tolerance:.2%} are. Mpps: million packets a second.", ""]
+    lines += ["", f"NDR: the highest rate that was offered without loss. LOSSY: the lowest that was not. PDR: at most {tolerance:.2%} lost.", ""]
     lines += columns(
-        ("ROW", "NDR Mpps", "PDR Mpps", "NOT AT Mpps", "WHAT IT SHOWS"),
+        ("ROW", "NDR Mpps", "PDR Mpps", "LOSSY Mpps", "WHAT IT SHOWS"),
         [
             (row["name"], mpps(row["ndr"]), mpps(row["pdr"]), bound(row["ndr"]), row["shows"])
             for row in document["rows"]
@@ -117,7 +118,8 @@ def mpps(found):
 
 
 def bound(found):
-    return "" if found["bad"] is None else f"{found['bad'] / 1e6:.2f}"
+    lossy = found["lossy_packets_per_second"]
+    return "" if lossy is None else f"{lossy / 1e6:.2f}"
 
 
 def microseconds(nanoseconds):

@@ -6,6 +6,7 @@ until it is narrow. Nothing here knows what a trial is made of.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 from statistics import median
 
 # The lowest rate that is looked at, as a share of the highest.
@@ -21,7 +22,7 @@ class Search:
         self.trials = defaultdict(list)
 
     def rate(self, tolerance):
-        """The highest rate at which at most that share is lost, as a [`Found`]."""
+        """The highest rate at which at most that share is lost, as a `Found`."""
         good, bad = self._known(tolerance)
         if good is None and bad is None:
             good, bad = self._look(self.highest, tolerance)
@@ -34,7 +35,7 @@ class Search:
                 # No rate that the peer can offer lies between.
                 break
             good, bad = self._known(tolerance)
-        return Found(tolerance, good, bad, self._offered(good))
+        return Found(tolerance, good, bad, self._offered(good), self._offered(bad))
 
     def _look(self, rate, tolerance):
         self._believed(rate, tolerance)
@@ -63,19 +64,21 @@ class Search:
         below = (asked for asked, good in verdicts.items() if good and (bad is None or asked < bad))
         return max(below, default=None), bad
 
-    def _offered(self, good):
-        return median(trial.offered for trial in self.trials[good]) if good is not None else None
+    def _offered(self, asked):
+        return median(trial.offered for trial in self.trials[asked]) if asked is not None else None
 
 
+@dataclass(frozen=True)
 class Found:
-    """A rate, in packets a second."""
+    """What was found, in packets a second."""
 
-    def __init__(self, tolerance, good, bad, offered):
-        self.tolerance = tolerance
-        # The asked rates at the ends of the interval; no `bad`: the peer offers no rate that is.
-        self.good, self.bad = good, bad
-        # What was really offered in the trials of `good`.
-        self.offered = offered
+    tolerance: float
+    # The asked rates at the ends of the interval; no `bad`: the peer offers no rate that is.
+    good: float | None
+    bad: float | None
+    # What was really offered in their trials.
+    offered: float | None
+    refused: float | None
 
     @property
     def limited(self):

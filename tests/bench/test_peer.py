@@ -215,7 +215,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(loss.rate(found, trials)["limited_by"], "peer")
 
     def test_a_rate_that_only_the_peer_limits_is_marked(self):
-        found = {"packets_per_second": 10e6, "good": 10e6, "bad": None, "limited_by": "peer"}
+        found = {"packets_per_second": 10e6, "lossy_packets_per_second": None, "limited_by": "peer"}
         self.assertEqual((loss.mpps(found), loss.bound(found)), (">= 10.00", ""))
 
 

@@ -80,6 +80,45 @@ fn bench_lists_its_rows_and_names_a_wrong_one() {
 }
 
 #[test]
+fn bench_names_what_is_wrong_about_a_peer() {
+    if !binary::succeeds("python3", ["--version"]) {
+        return skip("bench_names_what_is_wrong_about_a_peer", "python3 is not installed");
+    }
+    let (code, list, complaint) = script("bench", &["--peer", "testpmd", "--list"]);
+    assert_eq!(code, 0, "{complaint}");
+    assert!(list.lines().any(|line| line.starts_with("stack-encap ")), "{list}");
+    assert!(!list.contains("tunnels-100k"), "{list}");
+    for (args, words) in [
+        (&["--peer", "iperf"][..], "no such peer: iperf (expected testpmd or pktgen)"),
+        (&["--peer", "testpmd", "gre4-decapp"], "no such row: gre4-decapp"),
+        (&["--peer", "testpmd", "tunnels-1m"], "more of them are needed by tunnels-1m"),
+        (&["--peer", "testpmd", "--burst", "64"], "--burst: at most 32 expected, found 64"),
+    ] {
+        let (code, _, complaint) = script("bench", args);
+        assert_eq!(code, 2, "{args:?}: {complaint}");
+        assert!(complaint.contains(words), "{args:?}: {complaint}");
+    }
+}
+
+#[test]
+fn bench_counts_every_packet_of_a_peer_and_leaves_nothing_behind() {
+    let name = "bench_counts_every_packet_of_a_peer_and_leaves_nothing_behind";
+    for (tool, word) in [("dpdk-testpmd", "--help"), ("python3", "--version")] {
+        if Command::new(tool).arg(word).output().is_err() {
+            return skip(name, &format!("{tool} is not installed"));
+        }
+    }
+    let mut command = Command::new("python3");
+    command.args(["-B", "-W", "ignore", "tests/bench/live_peer.py"]).current_dir(binary::root());
+    let output = command.env("CULVERT_BIN", binary::culvert()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    if let Some((_, reason)) = said.split_once("skipped ") {
+        skip(name, reason.lines().next().unwrap_or_default());
+    }
+}
+
+#[test]
 fn bench_measures_a_row_against_testpmd() {
     let name = "bench_measures_a_row_against_testpmd";
     for (tool, word) in [("dpdk-testpmd", "--help"), ("python3", "--version"), ("jq", "--version")] {
