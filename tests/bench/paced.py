@@ -136,6 +136,9 @@ class PktgenPeer(Program):
             if sent == after["received"] - before["received"] and returned == after["transmitted"] - before["transmitted"]:
                 break
         lost = places(before, after, sent, 0, returned)
+        if lost.get("to_culvert", 0) == -lost.get("way_back", 0):
+            # Its page is a burst late, in both directions alike.
+            lost.pop("to_culvert", None), lost.pop("way_back", None)
         late = round(asked * elapsed) - sent
         if late <= asked * elapsed * PACE:
             late = 0

@@ -22,7 +22,7 @@ from loss import keep, latency_row, summary, table  # noqa: E402
 from measure import BenchError  # noqa: E402
 from peers import PEERS, missing  # noqa: E402
 from rows import ROWS, unknown  # noqa: E402
-from search import Search  # noqa: E402
+from search import Search, aim  # noqa: E402
 from trials import BACK, RING, Gateway  # noqa: E402
 
 DEFAULT_ROWS = ("gre4-decap", "gre4-encap", "stack-decap", "stack-encap")
@@ -31,6 +31,8 @@ SECONDS, REPEATS, WIDTH, TOLERANCE, BURST = 1.0, 2, 2.0, 0.5, 32
 LOADS = (10, 50, 90)
 # culvert keeps the histogram of each whole second: a trial of so many seconds has one inside.
 LATENCY_SECONDS = 2.5
+# Length of the trials by which the rate for it is found.
+AIM_SECONDS = 0.3
 # So many trials in a row that others disturbed end a row.
 PATIENCE = 30
 
@@ -131,7 +133,9 @@ def measure(row, asked):
             latency = []
             for load in LOADS if ndr.good else ():
                 intervals = []
-                done = trial(ndr.offered * load / 100, LATENCY_SECONDS, lambda: intervals.append(gateway.latency()))
+                wanted = ndr.offered * load / 100
+                rate = aim(lambda rate: trial(rate, AIM_SECONDS).offered, ndr.good * load / 100, wanted)
+                done = trial(rate, LATENCY_SECONDS, lambda: intervals.append(gateway.latency()))
                 latency.append(latency_row(load, done, intervals[-1]))
             proven(row.scenario, *gateway.tunnelled())
             trials = [done for repeated in search.trials.values() for done in repeated]

@@ -9,6 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import median
 
+# How near an offered rate has to come to the one that is wanted, and how often it is tried.
+NEAR, AIMS = 0.05, 4
 # The lowest rate that is looked at, as a share of the highest.
 FLOOR = 1 / 64
 
@@ -35,7 +37,7 @@ class Search:
                 # No rate that the peer can offer lies between.
                 break
             good, bad = self._known(tolerance)
-        return Found(tolerance, good, bad, self._offered(good), self._offered(bad))
+        return Found(tolerance, good, bad, *self._offered(tolerance, bad))
 
     def _look(self, rate, tolerance):
         self._believed(rate, tolerance)
@@ -64,8 +66,26 @@ class Search:
         below = (asked for asked, good in verdicts.items() if good and (bad is None or asked < bad))
         return max(below, default=None), bad
 
-    def _offered(self, asked):
-        return median(trial.offered for trial in self.trials[asked]) if asked is not None else None
+    def _offered(self, tolerance, bad):
+        """The highest rate that was offered in the trials of a good rate, and the lowest in those of a bad one, each the median of its
+        trials: a peer whose core changes its speed offers more for one asked rate than for a higher one."""
+        good, lossy = [], []
+        for asked, trials in self.trials.items():
+            verdict = self._verdict(asked, tolerance)
+            if verdict is False or verdict and (bad is None or asked < bad):
+                (good if verdict else lossy).append(median(trial.offered for trial in trials))
+        return max(good, default=None), min(lossy, default=None)
+
+
+def aim(offered, asked, wanted):
+    """The rate to ask for so that about the wanted one is offered; `offered(asked)` says what is, and `asked` is the first guess."""
+    for _ in range(AIMS):
+        found = offered(asked)
+        if abs(found / wanted - 1) <= NEAR:
+            break
+        # No more than halved or doubled at once: what is offered beyond the limit is far off.
+        asked *= min(2.0, max(0.5, wanted / found))
+    return asked
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,7 @@ class Found:
     # The asked rates at the ends of the interval; no `bad`: the peer offers no rate that is.
     good: float | None
     bad: float | None
-    # What was really offered in their trials.
+    # What was really offered, at most in the trials of good rates and at least in those of bad ones.
     offered: float | None
     refused: float | None
 

@@ -17,7 +17,7 @@ from braked import FEW, MANY, Brakes, forwarded  # noqa: E402
 from measure import BenchError  # noqa: E402
 from packets import write_capture  # noqa: E402
 from paced import Page, PktgenPeer, frame_bytes  # noqa: E402
-from search import Search  # noqa: E402
+from search import Search, aim  # noqa: E402
 from trials import Trial, places  # noqa: E402
 
 SEED = random.SystemRandom().getrandbits(32)
@@ -78,6 +78,21 @@ class SearchTest(unittest.TestCase):
         found = Search(Device(5.4e6, step=1e6).trial, 10e6, 0.001).rate(0)
         self.assertEqual((found.good, found.bad), (5e6, 6e6))
 
+    def test_the_rate_is_the_highest_that_was_really_offered_without_loss(self):
+        # A peer whose core becomes slower offers less for each further rate asked for.
+        tried = []
+
+        def trial(rate):
+            tried.append(rate)
+            offered = rate * (1 - 0.01 * len(tried))
+            return Trial(rate, offered, 1.0, 10**7, 0, {} if rate <= 5e6 else {"peer_tx": 9}, 0.0)
+
+        search = Search(trial, 10e6, 0.01)
+        found = search.rate(0)
+        good = [[trial.offered for trial in trials] for asked, trials in search.trials.items() if asked <= 5e6]
+        self.assertEqual(found.offered, max(sum(offered) / 2 for offered in good))
+        self.assertGreater(found.offered, found.good * 0.9)
+
     def test_a_loss_now_and_then_does_not_decide(self):
         chance, near = random.Random(SEED), 0
         for _ in range(100):
@@ -99,6 +114,20 @@ class SearchTest(unittest.TestCase):
 
         self.assertEqual(Search(trial, 10e6, 0.01).rate(0).good, 10e6)
         self.assertEqual(tried, [0.0, 0.5, 0.0])
+
+
+class AimTest(unittest.TestCase):
+    def test_a_peer_that_is_off_is_brought_near(self):
+        def offered(asked):
+            return asked * 1.4 + 0.1e6
+
+        self.assertAlmostEqual(offered(aim(offered, 5e6, 5e6)) / 5e6, 1, delta=0.05)
+
+    def test_a_peer_that_runs_away_is_left_at_a_lower_rate(self):
+        def offered(asked):
+            return asked if asked < 5e6 else asked * 4
+
+        self.assertLess(offered(aim(offered, 6e6, 4.9e6)), 5e6)
 
 
 class BrakesTest(unittest.TestCase):
