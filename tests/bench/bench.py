@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import report  # noqa: E402
-from measure import BURST, BenchError, Culvert, Testpmd, between, free_hugepages  # noqa: E402
+from measure import BURST, BenchError, Culvert, Testpmd, between, free_hugepages, hugepages, memory  # noqa: E402
 from rows import ROWS, by_name, unknown  # noqa: E402
 
 # All captures are made from it, so two runs see the same packets.
@@ -35,7 +35,19 @@ def main():
     rows = by_name(asked.rows) if asked.rows else [row for row in ROWS if row.quick or not asked.quick]
     runs = asked.runs or (QUICK_RUNS if asked.quick else RUNS)
     seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
-    document = {"machine": machine(), "settings": settings(runs, seconds), "rows": []}
+    with hugepages(max(memory(row.scenario, row.scenario.workers)[0] for row in rows)):
+        document = {"machine": machine(), "settings": settings(runs, seconds), "rows": []}
+        failures = measure_all(rows, runs, seconds, asked.culvert, document["rows"])
+    report.judge(rows, document["rows"])
+    if document["rows"]:
+        keep(document, asked.out)
+        print(json.dumps(document, indent=2) if asked.json else report.table(document), end="\n" if asked.json else "")
+    if failures:
+        sys.exit(f"error: no figures for {', '.join(failures)}")
+
+
+def measure_all(rows, runs, seconds, binary, summaries):
+    """Adds a summary for each row, and returns the names of those for which there is none."""
     failures = []
     for number, row in enumerate(rows, 1):
         say(f"[{number}/{len(rows)}] {row.name}: {row.shows}")
@@ -43,16 +55,11 @@ def main():
             say(f"skipped: {row.name}: needs {needed} cores, this machine has {os.cpu_count()}")
             continue
         try:
-            document["rows"].append(measure(row, runs, seconds, asked.culvert))
+            summaries.append(measure(row, runs, seconds, binary))
         except BenchError as error:
             failures.append(row.name)
             say(f"FAILED {row.name}: {error}")
-    report.judge(rows, document["rows"])
-    if document["rows"]:
-        keep(document, asked.out)
-        print(json.dumps(document, indent=2) if asked.json else report.table(document), end="\n" if asked.json else "")
-    if failures:
-        sys.exit(f"error: no figures for {', '.join(failures)}")
+    return failures
 
 
 def arguments():

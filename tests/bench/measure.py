@@ -30,6 +30,7 @@ WARM_UP = 0.3
 # has no larger ones.
 BUFFER = 4096
 MEBIBYTE = 1 << 20
+HUGEPAGES = Path("/sys/kernel/mm/hugepages")
 
 
 class BenchError(Exception):
@@ -55,26 +56,43 @@ class Run:
     away: float  # the share of the time that the workers were kept from their cores
 
 
-def buffers(wire, workers):
+def buffers(scenario, workers):
     """How many buffers culvert makes for these devices: 1,024 for each queue, what workers keep at hand, what rings hold."""
-    scenario = wire.scenario
     rings = 66 * BURST if scenario.spread else 0
     return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448 + rings
 
 
-def memory(wire, workers):
+def memory(scenario, workers):
     """Bytes of memory for both programs alike, with room for DPDK's own, and whether hugepages of so many are free."""
-    needed = buffers(wire, workers) * BUFFER + 128 * MEBIBYTE
+    needed = buffers(scenario, workers) * BUFFER + 128 * MEBIBYTE
     return needed, free_hugepages() >= needed
 
 
-def free_hugepages():
+def free_hugepages(folder=HUGEPAGES):
     """Bytes in free hugepages of every size."""
     total = 0
-    for folder in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB"):
+    for size in folder.glob("hugepages-*kB"):
         with contextlib.suppress(OSError, ValueError):
-            total += int((folder / "free_hugepages").read_text()) * int(folder.name[10:-2]) * 1024
+            total += int((size / "free_hugepages").read_text()) * int(size.name[10:-2]) * 1024
     return total
+
+
+@contextlib.contextmanager
+def hugepages(needed, folder=HUGEPAGES):
+    """Has hugepages of so many bytes free meanwhile, where the kernel can give them; those that were reserved before stay."""
+    reserved = folder / "hugepages-2048kB" / "nr_hugepages"
+    missing = -(-(needed - free_hugepages(folder)) // (2 * MEBIBYTE))
+    before = None
+    with contextlib.suppress(OSError, ValueError):
+        if missing > 0:
+            before = int(reserved.read_text())
+            reserved.write_text(str(before + missing))
+    try:
+        yield
+    finally:
+        if before is not None:
+            with contextlib.suppress(OSError):
+                reserved.write_text(str(before))
 
 
 class Program:
@@ -148,7 +166,7 @@ class Testpmd(Program):
         self.hz = 0
 
     def start(self):
-        needed, hugepages = memory(self.wire, len(self.cores))
+        needed, hugepages = memory(self.wire.scenario, len(self.cores))
         # The main thread shares core 0; threads number 1 and up are the workers.
         threads = [f"{number + 1}@{core}" for number, core in enumerate(self.cores)]
         pages = ["--in-memory"] if hugepages else ["--no-huge", "--no-shconf", "-m", str(needed // MEBIBYTE)]
@@ -158,7 +176,7 @@ class Testpmd(Program):
         queues = "1" if self.wire.scenario.spread else str(self.wire.scenario.queues)
         options = ["--interactive", "--auto-start", "--forward-mode=io", "--record-core-cycles", "--no-lsc-interrupt"]
         options += [f"--burst={BURST}", f"--nb-cores={len(self.cores)}", f"--rxq={queues}", f"--txq={queues}"]
-        options += [f"--total-num-mbufs={buffers(self.wire, len(self.cores))}"]
+        options += [f"--total-num-mbufs={buffers(self.wire.scenario, len(self.cores))}"]
         # Its output is whole lines, not blocks, so that an answer is here when it was given.
         command = ["stdbuf", "-oL", "dpdk-testpmd", *environment, "--", *options]
         self.process = subprocess.Popen(
@@ -219,7 +237,7 @@ class Culvert(Program):
         self.log, self.socket, self.config = (folder / f"culvert.{name}" for name in ("log", "sock", "toml"))
 
     def start(self):
-        needed, hugepages = memory(self.wire, len(self.cores))
+        needed, hugepages = memory(self.wire.scenario, len(self.cores))
         pages = 'hugepages = "required"' if hugepages else f'hugepages = "off"\neal_args = ["-m", "{needed // MEBIBYTE}"]'
         with open(self.config, "w") as file:
             file.writelines(self.wire.configuration(self.socket, self.cores, pages, self.devices()))
