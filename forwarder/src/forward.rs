@@ -5,10 +5,11 @@
 //! MSS clamps of what is crossed, and either a neighbour's Ethernet header or a tunnel's image in front. Whatever stops
 //! it on the way ends it with a reason.
 
+mod outcomes;
+mod put;
 mod plain;
 mod front;
 mod shell;
-mod put;
 mod journey;
 mod arrive;
 mod clamp;
@@ -23,32 +24,15 @@ use crate::reassembly::{Reassembly, Released};
 use crate::stats::{Trail, TunnelStats};
 use crate::table::{InterfaceId, MAX_IMAGE, Port, PortId, Tables};
 use crate::trace::Step;
-use crate::verdict::{Ingress, Verdict};
-use arrayvec::ArrayVec;
+use crate::verdict::Ingress;
 use front::Front;
 use journey::Journey;
-use plain::{Seen, Sight};
+pub use outcomes::{Outcome, Outcomes};
+use put::Short;
 pub(crate) use shell::unshell;
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;
-
-/// The outcomes of one burst.
-pub type Outcomes = ArrayVec<Outcome, BURST>;
-
-/// What became of a received packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Its fate.
-    pub verdict: Verdict,
-    /// The tunnels that it crossed.
-    pub trail: Trail,
-}
-
-impl Outcome {
-    /// That of a packet of which nothing is known yet.
-    const BLANK: Outcome = Outcome { verdict: Verdict::Consumed, trail: Trail::NONE };
-}
 
 /// What one worker remembers from packet to packet: nothing about any flow, and fragments until they are whole.
 #[derive(Debug)]
@@ -61,7 +45,6 @@ pub struct Engine {
     limiter: Limiter,
     reassembly: Reassembly,
     originated: Originated,
-    sights: Vec<Sight>,       // those of the burst
     fronts: Vec<Front>,       // those of packets before, by port
     spare: Vec<Vec<u8>>,      // buffers for packets made here, used again
     whole: Vec<u8>,           // a packet that is being cut
@@ -89,7 +72,6 @@ impl Engine {
             limiter: Limiter::default(),
             reassembly: Reassembly::default(),
             originated: Originated::default(),
-            sights: Vec::new(),
             fronts: Vec::new(),
             spare: Vec::new(),
             whole: Vec::new(),
@@ -120,46 +102,37 @@ impl Engine {
         let Some(from) = tables.port(port) else { return };
         // Whoever listens wants to hear of every step, so then all packets take the journey.
         let is_short = self.steps.is_none();
-        let (mut sights, mut fronts) = (std::mem::take(&mut self.sights), std::mem::take(&mut self.fronts));
+        let mut fronts = std::mem::take(&mut self.fronts);
         let place = usize::from(port.0);
         if fronts.len() <= place {
             fronts.resize(place + 1, Front::NONE);
         }
         let Some(front) = fronts.get_mut(place) else { return };
-        sights.resize(BURST, Sight::BLANK);
-        let mut seen = Seen::default();
-        if is_short {
-            let known = Some(&*front).filter(|front| front.holds(tables));
-            seen = plain::look(tables, from, frames, &mut sights, known);
-            if seen.known == 0 && seen.tunneled > 1 {
-                plain::learn(tables, from, frames, &sights, front);
-            }
-            if tables.is_large() {
-                plain::warm(tables, stats, sights.get(..frames.len()).unwrap_or_default());
-            }
-        } else {
-            sights.fill(Sight::BLANK);
+        if is_short
+            && front.is_wanted()
+            && let Some(learned) = plain::learn(tables, from, frames)
+        {
+            *front = learned;
         }
-        outcomes.extend(frames.iter().map(|_| Outcome::BLANK));
+        if is_short && tables.is_large() {
+            let known = Some(&*front).filter(|front| front.holds(tables));
+            plain::warm(tables, stats, from, frames, known);
+        }
+        let mut short = Short::new(tables, stats, from, front);
         let mut done = 0;
         while done < frames.len() {
-            let (frames, sights) = (tail_mut(frames, done), tail_mut(&mut sights, done));
-            let outcomes = tail_mut(outcomes, done);
-            let crossed = plain::cross(tables, stats, frames, sights, front, outcomes);
-            let ready = frames.get_mut(..crossed).unwrap_or_default();
-            put::put_on(tables, stats, &mut self.identification, ready, sights, outcomes);
-            done += crossed;
+            if is_short {
+                done += short.take(tail_mut(frames, done), &mut self.identification, outcomes);
+            }
             // The first that did not.
-            if let (Some(frame), Some(outcome)) = (frames.get_mut(crossed), outcomes.get_mut(crossed)) {
+            if let Some(frame) = frames.get_mut(done) {
                 self.originated.caused_by(done);
-                self.journey(tables, stats, from, frame, outcome);
+                outcomes.push(self.journey(tables, stats, from, frame));
                 done += 1;
             }
         }
-        if seen.known != 0 {
-            front.settle(stats);
-        }
-        (self.sights, self.fronts) = (sights, fronts);
+        short.end();
+        self.fronts = fronts;
     }
 
     /// The long way of a packet.
@@ -171,8 +144,7 @@ impl Engine {
         stats: &TunnelStats,
         from: &Port,
         frame: &mut Frame<'_>,
-        outcome: &mut Outcome,
-    ) {
+    ) -> Outcome {
         let mut journey = Journey {
             tables,
             stats,
@@ -182,11 +154,11 @@ impl Engine {
             inside: None,
             trail: Trail::default(),
         };
-        outcome.verdict = match journey.run(from, frame) {
+        let verdict = match journey.run(from, frame) {
             Ok(verdict) => verdict,
             Err(stop) => journey.stop(frame, stop),
         };
-        outcome.trail = journey.trail;
+        Outcome { verdict, trail: journey.trail }
     }
 
     /// The packets made here during the last burst.

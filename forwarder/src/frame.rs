@@ -11,23 +11,43 @@ pub const HEADROOM: usize = 128;
 #[derive(Debug)]
 pub struct Frame<'a> {
     buffer: &'a mut [u8],
-    start: usize,
-    end: usize,
+    // Shorter than addresses, so that a sum of one and a constant cannot overflow.
+    start: u32,
+    end: u32,
 }
 
 impl<'a> Frame<'a> {
-    /// The packet of `len` bytes that begins at `start` of `buffer`; both are cut to what the buffer holds.
+    /// The packet of `len` bytes that begins at `start` of `buffer`; both are cut to what the buffer holds, in its first
+    /// 4 GiB.
     #[inline]
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize) -> Self {
-        let start = start.min(buffer.len());
-        let end = start.saturating_add(len).min(buffer.len());
-        Frame { buffer, start, end }
+        let room = buffer.len().min(u32::MAX as usize);
+        let start = start.min(room);
+        let end = start.saturating_add(len).min(room);
+        Frame { buffer, start: start as u32, end: end as u32 }
+    }
+
+    /// The same of a packet that is known to lie within `buffer`: where it does not, no access finds it.
+    #[inline(always)]
+    pub fn within(buffer: &'a mut [u8], start: u16, len: u16) -> Self {
+        let (start, len) = (u32::from(start), u32::from(len));
+        Frame { buffer, start, end: start + len }
+    }
+
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.end as usize
     }
 
     /// The packet's length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Whether no byte is left.
@@ -38,52 +58,68 @@ impl<'a> Frame<'a> {
 
     /// Where the packet begins in its buffer, and its length: what an mbuf is told after the packet was rewritten.
     #[inline]
-    pub fn extent(&self) -> (usize, usize) {
-        (self.start, self.len())
+    pub fn extent(&self) -> (u32, u32) {
+        (self.start, self.end - self.start)
     }
 
     /// Free bytes in front of the packet.
     #[inline]
     pub fn headroom(&self) -> usize {
-        self.start
+        self.start()
     }
 
     /// The packet's bytes.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer.get(self.start()..self.end()).unwrap_or_default()
     }
 
     /// The packet's bytes, to be changed in place.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.start..self.end).unwrap_or_default()
-    }
-
-    /// The packet's bytes with all the room behind them, to be changed in place, and how many of them are the packet's.
-    #[inline(always)]
-    pub fn bytes_and_room(&mut self) -> (&mut [u8], usize) {
-        let len = self.len();
-        (self.buffer.get_mut(self.start..).unwrap_or_default(), len)
+        self.buffer.get_mut(self.start()..self.end()).unwrap_or_default()
     }
 
     /// The `N` bytes of the buffer that begin `offset` bytes into the packet. Those behind the packet's end mean nothing:
     /// whoever looks here compares lengths first. `None` where the buffer ends before.
     #[inline(always)]
     pub fn window<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
-        self.buffer.get(..self.start + offset + N)?.last_chunk()
+        self.buffer.get(..self.start() + offset + N)?.last_chunk()
     }
 
     /// The same, to be changed.
     #[inline(always)]
     pub fn window_mut<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.buffer.get_mut(..self.start + offset + N)?.last_chunk_mut()
+        self.buffer.get_mut(..self.start as usize + offset + N)?.last_chunk_mut()
     }
 
-    /// The `N` bytes right in front of the packet. `None` where the headroom is smaller.
+    /// The buffer from `front` bytes before what begins `offset` bytes into the packet, to its end. `None` where there are
+    /// fewer.
     #[inline(always)]
-    pub fn room_in_front<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        self.buffer.get_mut(..self.start)?.last_chunk_mut()
+    pub fn around(&mut self, offset: usize, front: usize) -> Option<&mut [u8]> {
+        let begin = (self.start as usize + offset).checked_sub(front)?;
+        self.buffer.get_mut(begin..)
+    }
+
+    /// Makes the packet what begins `offset` bytes into it and is `len` bytes long, with `front` bytes more in front of that.
+    /// `None`, and nothing changed, where the packet ends before, or there is less headroom.
+    #[inline(always)]
+    pub fn recut(&mut self, offset: usize, len: usize, front: usize) -> Option<()> {
+        let inner = self.start() + offset;
+        let (start, end) = (inner.checked_sub(front)?, inner + len);
+        if end > self.end() {
+            return None;
+        }
+        (self.start, self.end) = (start as u32, end as u32);
+        Some(())
+    }
+
+    /// The `len` bytes of the packet that begin `offset` bytes into it, as a packet of their own; both are cut to what the
+    /// packet holds.
+    pub fn inner(&mut self, offset: usize, len: usize) -> Frame<'_> {
+        let offset = offset.min(self.len());
+        let len = len.min(self.len() - offset);
+        Frame::new(self.buffer, self.start as usize + offset, len)
     }
 
     /// Takes `count` bytes off the front. `None`, and nothing changed, where the packet is shorter.
@@ -92,7 +128,7 @@ impl<'a> Frame<'a> {
         if count > self.len() {
             return None;
         }
-        self.start += count;
+        self.start += count as u32;
         Some(())
     }
 
@@ -100,13 +136,13 @@ impl<'a> Frame<'a> {
     /// held. `None`, and nothing changed, where the headroom is smaller.
     #[inline]
     pub fn push_front(&mut self, count: usize) -> Option<&mut [u8]> {
-        self.start = self.start.checked_sub(count)?;
+        self.start = self.start().checked_sub(count)? as u32;
         Some(self.bytes_mut())
     }
 
     /// Bytes that the packet may have where it begins: its own, and the free ones behind it.
     pub fn room(&self) -> usize {
-        self.buffer.len() - self.start
+        self.buffer.len().min(u32::MAX as usize).saturating_sub(self.start())
     }
 
     /// Makes the packet `len` bytes long; bytes beyond its end are whatever the buffer held. `None`, and nothing changed,
@@ -115,14 +151,14 @@ impl<'a> Frame<'a> {
         if len > self.room() {
             return None;
         }
-        self.end = self.start + len;
+        self.end = self.start + len as u32;
         Some(())
     }
 
     /// Cuts the packet to its first `len` bytes; a shorter one stays as it is.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
+        self.end = self.end().min(self.start() + len) as u32;
     }
 }
 
@@ -164,8 +200,36 @@ mod tests {
         assert_eq!(frame.window::<4>(2), None);
         assert_eq!(frame.window::<1>(9), None);
         assert_eq!(frame.window_mut::<2>(0), Some(&mut [3, 4]));
-        assert_eq!(frame.room_in_front::<2>(), Some(&mut [1, 2]));
-        assert_eq!(frame.room_in_front::<4>(), None);
+        assert_eq!(frame.around(1, 3), Some(&mut [1, 2, 3, 4, 5, 6, 7][..]));
+        assert_eq!(frame.around(0, 4), None);
+        assert_eq!(frame.around(9, 1), None);
+    }
+
+    #[test]
+    fn nothing_is_found_of_a_packet_that_is_not_within_its_buffer() {
+        let mut buffer = [0, 1, 2, 3];
+        assert_eq!(Frame::within(&mut buffer, 1, 2).bytes(), [1, 2]);
+        for (start, len) in [(2, 3), (5, 1), (u16::MAX, u16::MAX)] {
+            let mut frame = Frame::within(&mut buffer, start, len);
+            assert_eq!(frame.bytes(), [0; 0]);
+            assert_eq!(frame.window::<1>(2), None);
+            assert_eq!(frame.bytes_mut(), [0; 0]);
+            assert_eq!(frame.resize(9), None);
+        }
+    }
+
+    #[test]
+    fn recut_moves_both_ends_or_none() {
+        let mut buffer = [0, 1, 2, 3, 4, 5, 6, 7];
+        let mut frame = Frame::new(&mut buffer, 2, 5);
+        assert_eq!(frame.recut(3, 3, 0), None);
+        assert_eq!(frame.recut(1, 2, 4), None);
+        assert_eq!(frame.extent(), (2, 5));
+        assert_eq!(frame.recut(2, 2, 3), Some(()));
+        assert_eq!(frame.bytes(), [1, 2, 3, 4, 5]);
+        assert_eq!(frame.inner(1, 2).bytes(), [2, 3]);
+        assert_eq!(frame.inner(4, 9).bytes(), [5]);
+        assert_eq!(frame.inner(9, 9).bytes(), [0; 0]);
     }
 
     #[test]

@@ -285,7 +285,7 @@ pub struct LatencySet {
     pub worker: Histogram<u32>,
     /// Packets that crossed no tunnel.
     pub transit: Histogram<u32>,
-    /// By tunnel slot; `None` where a tunnel keeps none.
+    /// By tunnel slot; `None` where a tunnel keeps none, and nothing behind the last that keeps any.
     pub tunnels: Vec<Option<Box<TunnelLatency>>>,
 }
 
@@ -299,7 +299,8 @@ pub struct TunnelLatency {
 }
 
 impl LatencySet {
-    /// An empty set; `tunnels` says for each slot whether it keeps histograms.
+    /// An empty set; `tunnels` says for each slot whether it keeps histograms. It should end with one that does: packets of
+    /// others look for theirs in vain.
     pub fn new(tunnels: &[bool]) -> Self {
         let one = || Box::new(TunnelLatency { encap: new_histogram(), decap: new_histogram() });
         LatencySet {
@@ -309,24 +310,17 @@ impl LatencySet {
         }
     }
 
-    /// Records a burst of sent packets that all took `ns` nanoseconds from the receive to the transmit call.
+    /// Records a burst of sent packets that all took `ns` nanoseconds from the receive to the transmit call: so many that
+    /// crossed these tunnels, and so on.
     #[inline]
-    pub fn record<'a>(&mut self, ns: u64, sent: impl Iterator<Item = &'a Trail>) {
-        // Packets of one tunnel often follow each other: one look-up in its histograms for all of them.
-        let (mut run, mut len, mut count) = (&Trail::NONE, 0, 0);
-        for trail in sent {
-            if trail == run {
-                len += 1;
-                continue;
-            }
-            self.record_run(ns, run, len);
-            count += len;
-            (run, len) = (trail, 1);
+    pub fn record<'a>(&mut self, ns: u64, sent: impl Iterator<Item = (u32, &'a Trail)>) {
+        let mut all = 0;
+        for (count, trail) in sent {
+            self.record_run(ns, trail, count);
+            all += count;
         }
-        self.record_run(ns, run, len);
-        count += len;
-        if count != 0 {
-            self.worker.saturating_record_n(ns, count);
+        if all != 0 {
+            self.worker.saturating_record_n(ns, all);
         }
     }
 

@@ -5,7 +5,7 @@
 //! costs the worker one comparison a burst. One that is set makes it copy every packet that the port and the address do not
 //! rule out, as the verdict is known only when the original is gone.
 
-use crate::forward::{BURST, Outcome};
+use crate::forward::{BURST, Outcome, Outcomes};
 use crate::frame::Frame;
 use crate::table::PortId;
 use crate::verdict::{DropReason, Verdict};
@@ -108,17 +108,17 @@ impl Tap {
 
     /// Passes on those that were wanted. `at` and `generation` are those of the burst.
     #[inline]
-    pub fn after(&mut self, port: PortId, at: u64, generation: u64, outcomes: &[Outcome]) {
+    pub fn after(&mut self, port: PortId, at: u64, generation: u64, outcomes: &Outcomes) {
         if !self.copies.is_empty() {
             self.pass_on(port, at, generation, outcomes);
         }
     }
 
     #[cold]
-    fn pass_on(&mut self, port: PortId, at: u64, generation: u64, outcomes: &[Outcome]) {
-        for (copy, outcome) in self.copies.drain(..).zip(outcomes) {
+    fn pass_on(&mut self, port: PortId, at: u64, generation: u64, outcomes: &Outcomes) {
+        for (copy, outcome) in self.copies.drain(..).zip(outcomes.iter()) {
             if let (Some(bytes), Some(wanted)) = (copy, &self.wanted)
-                && wanted.is(outcome)
+                && wanted.is(&outcome)
             {
                 // Where there is no room nobody will miss it: as many have been seen as can be read.
                 let _ = self.seen.try_send(Tapped { port, at, generation, verdict: outcome.verdict, bytes });
@@ -181,7 +181,7 @@ mod tests {
         tap.refresh();
         let mut buffer = packet.to_vec();
         tap.before(port, &[Frame::new(&mut buffer, 0, packet.len())]);
-        tap.after(port, 1, 7, &[outcome]);
+        tap.after(port, 1, 7, &Outcomes::from_iter([outcome]));
         control
             .seen()
             .inspect(|tapped| assert_eq!((tapped.bytes.as_slice(), tapped.generation), (packet, 7)))
@@ -233,7 +233,7 @@ mod tests {
             tap.before(PortId(0), &[Frame::new(&mut buffer, 0, 60)]);
             // What could not be passed on is not even copied.
             assert_eq!(tap.copies.is_empty(), tap.wanted.is_none() || tap.seen.is_full());
-            tap.after(PortId(0), 1, 1, &[outcome(Verdict::Consumed, &[])]);
+            tap.after(PortId(0), 1, 1, &Outcomes::from_iter([outcome(Verdict::Consumed, &[])]));
         };
         (0..100).for_each(|_| show(&mut tap));
         // A reader that is slower than the worker comes to an end all the same.

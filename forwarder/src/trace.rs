@@ -174,6 +174,6 @@ impl Engine {
         self.listen();
         self.forward_burst(tables, stats, arrival, std::slice::from_mut(frame), &mut outcomes);
         let steps = self.heard();
-        Some((outcomes.pop()?, steps))
+        Some((outcomes.iter().next()?, steps))
     }
 }

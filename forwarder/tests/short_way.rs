@@ -1,8 +1,8 @@
 //! The short way does with every packet what the journey does: the same bytes, the same fate, the same counters.
 //!
 //! The journey alone is what [`Engine::trace`] takes. Packets are of every kind that the short way may take, and many are
-//! damaged in one place, so that each of its checks is met by packets that just miss it. Before them comes one packet
-//! twice, whose front is then known, and to which many of them are alike.
+//! damaged in one place, so that each of its checks is met by packets that just miss it. Before them come two bursts of one
+//! packet, whose front is then known, and to which many of them are alike.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test may fail.
 
@@ -16,7 +16,7 @@ use forwarder::table::*;
 use forwarder::verdict::Verdict;
 use proptest::prelude::*;
 
-const TUNNELS: usize = 7;
+const TUNNELS: usize = 10;
 
 /// A box with tunnels of every sort between the same ends, some of them in others, and routes and clamps over them.
 fn gateway(choices: [u8; 8], key: u32) -> Spec {
@@ -51,10 +51,14 @@ fn gateway(choices: [u8; 8], key: u32) -> Spec {
         TunnelSpec { udp: udp(UdpKind::Gue1, 8888), ..ip("gue1", 5, ends6) },
         // Rides in the FOU tunnel.
         TunnelSpec { sequence: checksum & 4 != 0, ..gre("stacked", 6, ("203.0.113.1", "198.51.100.7")) },
+        // Like others but for who sends.
+        gre("gre4-sibling", 7, ("192.0.2.1", "192.0.2.3")),
+        TunnelSpec { key: Some(key), ..gre("gre6-sibling", 8, ("2001:db8::1", "2001:db8::3")) },
+        gre("stacked-sibling", 9, ("203.0.113.1", "198.51.100.8")),
     ];
     assert_eq!(tunnels.len(), TUNNELS);
     let into = |tunnel| RouteTarget::Tunnel(TunnelId(tunnel));
-    let mut routes = vec![route("198.51.100.7/32", into(3))];
+    let mut routes = vec![route("198.51.100.7/32", into(3)), route("198.51.100.8/32", into(3))];
     for tunnel in 0..TUNNELS as u32 {
         routes.push(route(&format!("10.{}.0.0/16", 1 + tunnel), into(tunnel)));
         routes.push(route(&format!("fd{:02x}::/16", 1 + tunnel), into(tunnel)));
@@ -64,6 +68,13 @@ fn gateway(choices: [u8; 8], key: u32) -> Spec {
     routes.push(route("10.99.0.0/16", into(6)));
     let mut spec = Spec { tunnels: tunnels.into_iter().map(change).collect(), routes, ..two_ports() };
     spec.tunnels[2].inner_source = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()].into();
+    if mtu & 4 != 0 {
+        spec.tunnels[7].inner_source = ["10.8.0.0/24".parse().unwrap(), "fd00::/8".parse().unwrap()].into();
+    }
+    for address in ["192.0.2.3", "2001:db8::3"] {
+        let neighbor = NeighborSpec { address: common::address(address), ..spec.neighbors[2].clone() };
+        spec.neighbors.push(neighbor);
+    }
     spec.interfaces.push(InterfaceSpec {
         name: "v".into(),
         vlan: Some(7),
@@ -98,6 +109,7 @@ fn peer(spec: &Spec) -> Spec {
     peer.tunnels = spec.tunnels.iter().map(swap).collect();
     peer.interfaces[1].addresses = vec!["192.0.2.2/24".parse().unwrap(), "2001:db8::2/64".parse().unwrap()];
     peer.interfaces[1].mac = PEER_MAC;
+    peer.neighbors.truncate(4);
     for (neighbor, address) in peer.neighbors[2..].iter_mut().zip(["192.0.2.1", "2001:db8::1"]) {
         (neighbor.address, neighbor.mac) = (common::address(address), WAN_MAC);
     }
@@ -144,8 +156,11 @@ impl Draw {
     fn by_the_way_of(self, first: &Draw) -> Draw {
         Draw {
             is_ipv6: first.is_ipv6,
-            // Into the tunnel that rides in the one of the first packet, where it would go there anyway.
-            behind: if (first.behind, self.behind) == (3, 6) { 6 } else { first.behind },
+            // Or of a tunnel like that, or that rides in the one of the first packet, where it is of that one anyway.
+            behind: match (first.behind, self.behind) {
+                (0, 7) | (7, 0) | (1, 8) | (8, 1) | (6, 9) | (9, 6) | (3, 6 | 9) => self.behind,
+                (behind, _) => behind,
+            },
             is_from_tunnel: first.is_from_tunnel,
             tag: first.tag,
             ..self
@@ -338,7 +353,7 @@ impl<'a> Gate<'a> {
             .collect();
         let mut outcomes = Outcomes::new();
         self.engine.forward_burst(self.tables, &self.stats, (port, 1), &mut burst, &mut outcomes);
-        let sent = outcomes.into_iter().zip(&burst).map(|(outcome, frame)| (outcome, frame.bytes().to_vec()));
+        let sent = outcomes.iter().zip(&burst).map(|(outcome, frame)| (outcome, frame.bytes().to_vec()));
         (sent.collect(), self.made())
     }
 
@@ -378,7 +393,7 @@ proptest! {
             let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
             let twice = [first_bytes.clone(), first_bytes.clone()];
             let before = if port == first_port { &twice[..] } else { &[] };
-            for burst in [before, &of_port] {
+            for burst in [before, before, &of_port] {
                 prop_assert_eq!(short.forward(port, burst), long.trace(port, burst));
             }
             prop_assert_eq!(counters(&short.stats), counters(&long.stats));
@@ -386,8 +401,7 @@ proptest! {
     }
 }
 
-/// What a front is behind which a further tunnel begins must not be mixed up with what was seen at the same place of a burst
-/// before, whose lengths were others.
+/// A known front may have a further tunnel of the box behind it, which it knows nothing of.
 #[test]
 fn a_further_tunnel_behind_a_known_front_is_looked_at_anew() {
     let mut spec = gateway([0; 8], 0);
@@ -422,10 +436,53 @@ fn a_further_tunnel_behind_a_known_front_is_looked_at_anew() {
     let (fou, stacked, longer) = (out_of(3, 8), out_of(6, 8), out_of(6, 80));
     let plain = ethernet(WAN_MAC, &udp(address("198.18.0.9"), address("10.0.0.2"), (1, 2), 0, 64, &[7; 8]));
     let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
-    for burst in [vec![stacked], vec![plain, fou.clone(), fou], vec![longer]] {
+    let learned = vec![plain, fou.clone(), fou];
+    for burst in [vec![stacked], learned.clone(), learned, vec![longer]] {
         let fates = short.forward(WAN, &burst);
         assert!(fates.0.iter().all(|(outcome, _)| matches!(outcome.verdict, Verdict::Send(_))), "{fates:?}");
         assert_eq!(fates, long.trace(WAN, &burst));
     }
     assert_eq!(counters(&short.stats), counters(&long.stats));
+}
+
+/// Nothing may go back to who put it into GRE (RFC 2784 §3.1), nor GRE itself out of GRE: also where the front is known, and
+/// where it is known from another sender.
+#[test]
+fn what_would_go_back_is_refused_behind_a_known_front() {
+    let spec = gateway([0; 8], 0);
+    let tables = Tables::compile(&spec).unwrap();
+    let from = |outer: &str, protocol: u8, destination: &str| {
+        let (outer, inner) = (address(outer), address(destination));
+        let source = address(if inner.is_ipv4() { "10.1.0.9" } else { "fd01::9" });
+        let own = address(if outer.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" });
+        let kind = if inner.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
+        let key: &[u8] = if outer.is_ipv4() { &[0, 0] } else { &[0x20, 0] };
+        let key_value: &[u8] = if outer.is_ipv4() { &[] } else { &[0; 4] };
+        let packet = ip(source, inner, protocol, 0, 64, &[0; 24]);
+        ethernet(WAN_MAC, &ip(outer, own, 47, 0, 64, &[key, &kind, key_value, &packet].concat()))
+    };
+    for (senders, hosts) in [
+        (["192.0.2.2", "192.0.2.3"], ["192.0.2.2", "192.0.2.3", "10.0.0.2"]),
+        (["2001:db8::2", "2001:db8::3"], ["2001:db8::2", "2001:db8::3", "fd00::2"]),
+    ] {
+        let known = vec![from(senders[0], 59, hosts[2]); 3];
+        let then: Vec<_> = senders
+            .into_iter()
+            .flat_map(|sender| {
+                hosts.into_iter().flat_map(move |host| [(sender, 59, host), (sender, 47, host)])
+            })
+            .map(|(sender, protocol, host)| from(sender, protocol, host))
+            .collect();
+        let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
+        let mut sent = Vec::new();
+        for burst in [&known, &known, &then] {
+            let fates = short.forward(WAN, burst);
+            assert_eq!(fates, long.trace(WAN, burst));
+            sent = fates.0.iter().map(|(outcome, _)| matches!(outcome.verdict, Verdict::Send(_))).collect();
+        }
+        // By sender and host, and then of GRE. The other sender is a host like any other.
+        let expected = [[false, false, true, false, true, false], [true, false, false, false, true, false]];
+        assert_eq!(sent, expected.concat(), "{senders:?}");
+        assert_eq!(counters(&short.stats), counters(&long.stats));
+    }
 }

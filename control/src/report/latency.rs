@@ -61,7 +61,7 @@ struct Link {
 impl Latency {
     /// No worker yet; `tunnels` says for each slot whether histograms are kept.
     pub(crate) fn new(tunnels: Vec<bool>) -> Self {
-        Latency { tunnels, ..Latency::default() }
+        Latency { tunnels: up_to_last(tunnels), ..Latency::default() }
     }
 
     /// An empty set for a worker to begin with.
@@ -100,6 +100,7 @@ impl Latency {
 
     /// Says for each slot whether the next sets keep histograms there.
     pub(crate) fn set_tunnels(&mut self, tunnels: Vec<bool>) {
+        let tunnels = up_to_last(tunnels);
         if self.tunnels != tunnels {
             self.tunnels = tunnels;
             self.links.iter_mut().for_each(|link| link.spare = None);
@@ -181,6 +182,12 @@ impl Latency {
     }
 }
 
+/// The same slots up to the last that keeps histograms.
+fn up_to_last(mut kept: Vec<bool>) -> Vec<bool> {
+    kept.truncate(kept.iter().rposition(|kept| *kept).map_or(0, |last| last + 1));
+    kept
+}
+
 /// Adds what was recorded to what is kept, and empties it.
 fn add(kept: &mut HashMap<Scope, Kept>, scope: Scope, recorded: &mut Histogram<u32>) {
     if recorded.is_empty() {
@@ -254,7 +261,7 @@ mod tests {
         latency.add(3, collector);
         let mut trail = Trail::default();
         trail.entered(0);
-        recorder.set().record(1_000, [&trail, &trail].into_iter());
+        recorder.set().record(1_000, std::iter::once((2, &trail)));
         latency.tick();
         recorder.exchange();
         latency.tick();
@@ -277,7 +284,7 @@ mod tests {
         latency.add(1, collector);
         let mut trail = Trail::default();
         trail.left(0);
-        recorder.set().record(50, std::iter::once(&trail));
+        recorder.set().record(50, std::iter::once((1, &trail)));
         latency.tick();
         recorder.exchange();
         latency.tick();
@@ -285,6 +292,8 @@ mod tests {
         latency.forget(&[0]);
         assert!(!latency.kept.contains_key(&Scope::Decap(0)));
         assert_eq!(latency.empty_set().tunnels.len(), 2);
+        latency.set_tunnels(vec![true, false, false]);
+        assert_eq!(latency.empty_set().tunnels.len(), 1);
     }
 
     #[test]

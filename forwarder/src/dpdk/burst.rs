@@ -5,7 +5,7 @@
 
 use super::Eal;
 use super::mbuf::{self, Mbuf};
-use super::queue::{RxQueue, TxBuffer};
+use super::queue::{Flushed, RxQueue, TxBuffer};
 use crate::forward::BURST;
 use crate::frame::Frame;
 use crate::hint::prefetch;
@@ -16,7 +16,7 @@ use arrayvec::ArrayVec;
 pub type Frames<'a> = ArrayVec<Frame<'a>, BURST>;
 
 /// Where each packet of a burst begins in its buffer, and its length: what its [`Frame`] became.
-pub type Extents = ArrayVec<(usize, usize), BURST>;
+pub type Extents = ArrayVec<(u32, u32), BURST>;
 
 /// Up to [`BURST`] packets.
 #[derive(Debug)]
@@ -48,9 +48,7 @@ impl Burst {
     pub fn receive(&mut self, rx: &mut RxQueue) -> u64 {
         mbuf::free(&mut self.mbufs);
         rx.receive(&mut self.mbufs);
-        for mbuf in &self.mbufs {
-            prefetch(mbuf.address());
-        }
+        // The driver has just written the descriptors.
         let mut chained = false;
         for mbuf in &self.mbufs {
             prefetch(mbuf.start());
@@ -80,6 +78,23 @@ impl Burst {
         self.mbufs.iter_mut().map(Mbuf::frame).collect()
     }
 
+    /// Writes each packet's extent back. `false` where one is missing or not within its buffer.
+    #[inline(always)]
+    pub fn resize(&mut self, extents: &Extents) -> bool {
+        let mut all_fit = extents.len() == self.mbufs.len();
+        for (mbuf, (start, len)) in self.mbufs.iter_mut().zip(extents) {
+            all_fit &= mbuf.resize(*start as usize, *len as usize).is_some();
+        }
+        all_fit
+    }
+
+    /// Empties the burst: hands all packets to the device of `tx`, in front of what is staged there; names the position of
+    /// each packet that it refuses, and frees these.
+    #[inline(always)]
+    pub fn send(&mut self, tx: &mut TxBuffer, refused: impl FnMut(u8)) -> Flushed {
+        tx.send(&mut self.mbufs, refused)
+    }
+
     /// Empties the burst: writes each packet's extent back, stages it where `destination` names a port that `tx` has, at
     /// that port's position, with its own position as tag, and frees it otherwise. A packet without extent, or with one
     /// that is not within its buffer, is freed as well. After each packet `behind` may stage more. Returns, a bit for each
@@ -98,7 +113,9 @@ impl Burst {
             match destination(index) {
                 None => freed.push(mbuf),
                 Some(port) => {
-                    let resized = extents.get(index).and_then(|(start, len)| mbuf.resize(*start, *len));
+                    let resized = extents
+                        .get(index)
+                        .and_then(|(start, len)| mbuf.resize(*start as usize, *len as usize));
                     let staged = match (resized, tx.get_mut(usize::from(port.0))) {
                         (Some(()), Some(tx)) => tx.stage(mbuf, index as u8),
                         _ => Err(mbuf),

@@ -48,28 +48,29 @@ impl Mbuf {
     /// The packet's first byte, as a hint only.
     #[inline(always)]
     pub(crate) fn start(&self) -> *const u8 {
-        self.buffer().wrapping_add(self.data_offset())
+        self.buffer().wrapping_add(self.data_offset().into())
     }
 
     /// The packet, in its whole buffer.
     #[inline(always)]
     pub(crate) fn frame(&mut self) -> Frame<'_> {
         // SAFETY: the descriptor is owned by `self`, and the offset is this field's.
-        let len = usize::from(unsafe { self.field::<u16>(CULVERT_MBUF_DATA_LEN).read() });
+        let len = unsafe { self.field::<u16>(CULVERT_MBUF_DATA_LEN).read() };
         let start = self.data_offset();
         // SAFETY: the pool made the buffer with this address and length, in memory that was zeroed before its first use;
         // it belongs to this mbuf alone, as culvert never shares one, and `self` is borrowed for as long as the slice.
         let buffer = unsafe { std::slice::from_raw_parts_mut(self.buffer(), self.capacity()) };
-        Frame::new(buffer, start, len)
+        Frame::within(buffer, start, len)
     }
 
     /// Says where the packet begins in its buffer and how long it is. `None`, and nothing changed, outside the buffer.
     #[inline(always)]
     pub(crate) fn resize(&mut self, start: usize, len: usize) -> Option<()> {
-        if start.checked_add(len)? > self.capacity() {
+        if len > self.capacity().checked_sub(start)? {
             return None;
         }
-        let (start, short) = (u16::try_from(start).ok()?, u16::try_from(len).ok()?);
+        // A buffer is shorter than 64 KiB.
+        let (start, short) = (start as u16, len as u16);
         // SAFETY: the descriptor is owned by `self`, and the offset is this field's.
         unsafe { self.field::<u16>(CULVERT_MBUF_DATA_OFF).write(start) };
         // SAFETY: as above.
@@ -86,9 +87,9 @@ impl Mbuf {
     }
 
     #[inline(always)]
-    fn data_offset(&self) -> usize {
+    fn data_offset(&self) -> u16 {
         // SAFETY: the descriptor is owned by `self`, and the offset is this field's.
-        usize::from(unsafe { self.field::<u16>(CULVERT_MBUF_DATA_OFF).read() })
+        unsafe { self.field::<u16>(CULVERT_MBUF_DATA_OFF).read() }
     }
 }
 

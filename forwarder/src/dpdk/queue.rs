@@ -139,28 +139,40 @@ impl TxBuffer {
         if self.staged.is_empty() {
             return Flushed::default();
         }
-        let (staged, queue) = (self.staged.len(), self.queue);
-        let packets = self.staged.as_mut_ptr().cast();
-        // SAFETY: the device is started, this is the queue's one user, and the vector holds `staged` owned buffers.
-        let count = unsafe { culvert_tx_burst(self.device.id(), queue, packets, staged as u16) };
-        let count = usize::from(count).min(staged);
-        // Those in front belong to the device from here on. An `Mbuf` gives nothing back when it is dropped.
-        if count == staged {
-            self.staged.clear();
-        } else {
-            self.take_back(count, refused);
+        let flushed = transmit(&self.device, self.queue, &mut self.staged);
+        if flushed.refused != 0 {
+            self.tags.drain(..).skip(flushed.taken as usize).for_each(refused);
         }
         self.tags.clear();
-        Flushed { taken: count as u64, refused: (staged - count) as u64 }
+        flushed
     }
 
-    /// Frees what the device did not take, all but the first `count`.
-    #[cold]
-    fn take_back(&mut self, count: usize, refused: impl FnMut(u8)) {
-        self.staged.drain(..count);
-        mbuf::free(&mut self.staged);
-        self.tags.drain(..).skip(count).for_each(refused);
+    /// Does the same with packets that are not staged, whose tags are their positions. They overtake what is staged.
+    #[inline]
+    pub(crate) fn send(&mut self, mbufs: &mut ArrayVec<Mbuf, BURST>, refused: impl FnMut(u8)) -> Flushed {
+        let flushed = transmit(&self.device, self.queue, mbufs);
+        let Flushed { taken, refused: left } = flushed;
+        (taken as u8..(taken + left) as u8).for_each(refused);
+        flushed
     }
+}
+
+/// Hands packets to a queue that only the caller uses, and frees those that it refuses.
+#[inline]
+fn transmit(device: &Device, queue: u16, mbufs: &mut ArrayVec<Mbuf, BURST>) -> Flushed {
+    let all = mbufs.len();
+    let packets = mbufs.as_mut_ptr().cast();
+    // SAFETY: the device is started, the caller is the queue's one user, and the vector holds `all` owned buffers.
+    let count = unsafe { culvert_tx_burst(device.id(), queue, packets, all as u16) };
+    let count = usize::from(count).min(all);
+    // Those in front belong to the device from here on. An `Mbuf` gives nothing back when it is dropped.
+    if count == all {
+        mbufs.clear();
+    } else {
+        mbufs.drain(..count);
+        mbuf::free(mbufs);
+    }
+    Flushed { taken: count as u64, refused: (all - count) as u64 }
 }
 
 impl Drop for TxBuffer {

@@ -5,11 +5,11 @@
 //! the same way to the same place, and only what is not under the mask is looked at: lengths, checksums and traffic
 //! classes. Whatever is not alike is looked at as if there were no front.
 
-use super::plain::{HEAD, Sight, glance};
-use super::shell::{Around, check_udp, is_bounced};
+use super::plain::{Bare, Came, HEAD, Wrapped};
+use super::shell::{Around, Barred, Rules, Shell, check_udp};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{Hit, InterfaceId, Sender, Tables, Taker};
+use crate::table::{InterfaceId, Label, Sender, Tables, Taker};
 use crate::verdict::Ingress;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::udp::Udp;
@@ -18,6 +18,9 @@ use arrayvec::ArrayVec;
 
 /// Bytes that a front may have; longer ones are not remembered.
 const LEN: usize = 128;
+
+/// Bytes from a frame's start on that are read of it: a front, and the header behind it.
+const READ: usize = LEN + HEAD;
 
 /// One front.
 #[derive(Clone, Debug)]
@@ -28,26 +31,89 @@ pub(super) struct Front {
     mask: [u8; LEN],
     /// Its tunnels, outermost first.
     shells: ArrayVec<Headers, MAX_LAYERS>,
-    gre: Option<Sender>, // of the last one, where it is GRE, to which nothing inside may go back
+    /// The last of them, by which it was learned.
+    last: Last,
+    // What others like it are looked up by: the number of the box's address, and the label.
+    number: u32,
+    label: Label,
+    // Where its sender's address begins.
+    sender: u8,
+    is_from_ipv4: bool,
     // What is behind it.
-    at: usize,
+    at: u8,
     version: Version,
-    ingress: Ingress,
+    /// All its tunnels, and those that carry the last.
     trail: Trail,
-    // Packets that had it since they were last counted, and their bytes behind it.
+    carriers: Trail,
+    // Packets since the burst began, and their bytes behind it: out of the last tunnel, out of others like it.
+    own: Count,
+    siblings: Count,
+    runs_of_siblings: usize,
+    // Another would do more: see [`settle`](Self::settle).
+    is_wanted: bool,
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
     packets: u64,
-    len: u64,
+    bytes: u64,
+}
+
+/// The last tunnel of a front.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    came: Came,
+    ingress: Ingress,
+    rules: Rules,
+    barred: Barred,
+}
+
+impl Last {
+    const NONE: Last = Last {
+        came: Came::InFront,
+        ingress: Ingress::Interface(InterfaceId(0)),
+        rules: Rules::NONE,
+        barred: Barred::NOTHING,
+    };
+
+    fn new(came: Came, sender: Sender, label: Label, taker: &Taker) -> Self {
+        Last {
+            came,
+            ingress: Ingress::Tunnel(taker.id),
+            rules: Rules::new(sender, taker),
+            barred: if label.is_gre() { Barred::from_gre(sender) } else { Barred::NOTHING },
+        }
+    }
 }
 
 /// The headers of one tunnel; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
 struct Headers {
     version: Version,
-    ip: usize,
-    udp: usize, // 0: none
-    inner: usize,
-    takes_zero_checksum: bool,
-    is_uniform: bool,
+    ip: u8,
+    udp: u8, // 0: none
+    inner: u8,
+    carrier: Rules, // of the tunnel around it
+}
+
+impl Headers {
+    /// Where the sender's address begins, and its length.
+    fn sender(&self) -> (usize, usize) {
+        match self.version {
+            Version::V4 => (usize::from(self.ip) + ipv4::SOURCE, 4),
+            Version::V6 => (usize::from(self.ip) + ipv6::SOURCE, 16),
+        }
+    }
+
+    /// Whether the UDP datagram of `frame` ends here, and its checksum is right.
+    #[inline(never)]
+    fn is_udp_intact(&self, frame: &Frame<'_>, end: usize, rules: Rules) -> bool {
+        let (ip, udp) = (usize::from(self.ip), usize::from(self.udp));
+        let len = frame.window::<{ Udp::LEN }>(udp).and_then(|header| Some(Udp::new(header).ok()?.length()));
+        len.is_some_and(|len| udp + len == end)
+            && check_udp(frame, udp..end, (ip, self.version), rules.takes_zero_checksum).is_some()
+    }
 }
 
 impl Front {
@@ -57,13 +123,19 @@ impl Front {
         bytes: [0; LEN],
         mask: [0; LEN],
         shells: ArrayVec::new_const(),
-        gre: None,
+        last: Last::NONE,
+        number: 0,
+        label: Label::IP,
+        sender: 0,
+        is_from_ipv4: true,
         at: 0,
         version: Version::V4,
-        ingress: Ingress::Interface(InterfaceId(0)),
         trail: Trail::NONE,
-        packets: 0,
-        len: 0,
+        carriers: Trail::NONE,
+        own: Count { packets: 0, bytes: 0 },
+        siblings: Count { packets: 0, bytes: 0 },
+        runs_of_siblings: 0,
+        is_wanted: false,
     };
 
     /// That of no packet yet, on a link whose headers are `link` bytes long.
@@ -82,15 +154,21 @@ impl Front {
         self.mask.get_mut(range).unwrap_or_default().fill(mask);
     }
 
-    /// Adds the headers of a tunnel, from the IP header at `sight.at` on, as `sight` has them before the packet comes out.
-    /// `None` where they are too many, or look at more of a packet than is looked at here.
-    pub(super) fn add(&mut self, sight: &Sight, taker: &Taker) -> Option<()> {
-        let (ip, inner, udp) = (sight.at, sight.shell.inner, sight.shell.udp);
+    /// Adds the headers of a tunnel, from the IP header at this place on, which is for the box's address of this number, and
+    /// what is inside. `None` where they are too many, or look at more of a packet than is looked at here.
+    pub(super) fn add(
+        &mut self,
+        (ip, version): (usize, Version),
+        (number, sender): (u32, Sender),
+        shell: Shell,
+        taker: &Taker,
+    ) -> Option<()> {
+        let (inner, udp) = (shell.inner, shell.udp);
         if inner > LEN || taker.has_inner_source {
             return None;
         }
-        let upper = ip + sight.version.header_len();
-        match sight.version {
+        let upper = ip + version.header_len();
+        match version {
             Version::V4 => {
                 self.look_at(ip..ip + 1, 0xff);
                 self.look_at(ip + 6..ip + 7, ((ipv4::MF | ipv4::OFFSET) >> 8) as u8);
@@ -110,24 +188,25 @@ impl Front {
             self.look_at(udp + 2..udp + 4, 0xff);
             self.look_at(udp + Udp::LEN..inner, 0xff);
         }
-        self.shells
-            .try_push(Headers {
-                version: sight.version,
-                ip,
-                udp,
-                inner,
-                takes_zero_checksum: sight.sender.is_ipv4 || taker.takes_zero_checksum,
-                is_uniform: taker.is_uniform,
-            })
-            .ok()?;
-        self.gre = sight.shell.label.is_gre().then_some(sight.sender);
+        // LEN is less than 256.
+        let headers =
+            Headers { version, ip: ip as u8, udp: udp as u8, inner: inner as u8, carrier: self.last.rules };
+        self.shells.try_push(headers).ok()?;
+        (self.at, self.version) = (inner as u8, shell.version);
+        (self.number, self.label) = (number, shell.label);
+        self.last = Last::new(Came::InFront, sender, shell.label, taker);
+        self.carriers = self.trail;
+        self.trail.left(taker.slot);
         Some(())
     }
 
-    /// Ends with what is behind the last tunnel's headers of `frame`, as `sight` and `trail` have it.
-    pub(super) fn end(mut self, frame: &Frame<'_>, sight: &Sight, trail: Trail) -> Option<Self> {
+    /// Ends with the headers that `frame` begins with.
+    pub(super) fn end(mut self, frame: &Frame<'_>) -> Option<Self> {
         self.bytes = *frame.window(0)?;
-        (self.at, self.version, self.ingress, self.trail) = (sight.at, sight.version, sight.ingress, trail);
+        let last = self.shells.last()?;
+        let (start, len) = last.sender();
+        (self.sender, self.is_from_ipv4) = (start as u8, last.version == Version::V4);
+        self.look_at(start..start + len, 0);
         Some(self)
     }
 
@@ -137,48 +216,94 @@ impl Front {
         self.tables == tables.serial()
     }
 
-    /// What to know of a packet that has this front. `None` where it has not, or there is anything unusual about it.
+    /// Whether the frame begins with this front, and then, whether its last tunnel is the one by which the front was learned.
     #[inline(always)]
-    pub(super) fn see(&self, tables: &Tables, frame: &Frame<'_>, sight: &mut Sight) -> Option<()> {
-        let first: &[u8; LEN] = frame.window(0)?;
-        if !self.is_on(first) {
+    pub(super) fn is_of_last(&self, frame: &Frame<'_>) -> Option<bool> {
+        let read: &[u8; READ] = frame.window(0)?;
+        if !self.is_on(read.first_chunk()?) {
             return None;
         }
-        let mut end = frame.len();
-        let mut around = Around { class: 0, is_uniform: false };
-        for shell in &self.shells {
-            let ip = match shell.version {
-                Version::V4 => ipv4::intact(part(first, shell.ip)?)?,
-                Version::V6 => Plain::again(part(first, shell.ip)?, Version::V6),
+        let at = usize::from(self.sender);
+        Some(match self.is_from_ipv4 {
+            true => part::<4>(read, at)? == part::<4>(&self.bytes, at)?,
+            false => part::<16>(read, at)? == part::<16>(&self.bytes, at)?,
+        })
+    }
+
+    /// The packet behind this front, out of the tunnel by which it was learned. `None` where there is anything unusual about
+    /// it.
+    #[inline(always)]
+    pub(super) fn see(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Bare> {
+        self.behind(tables, frame, &self.last)
+    }
+
+    /// The same out of another tunnel, which is looked up.
+    #[inline(always)]
+    pub(super) fn see_sibling(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Bare> {
+        let wrapped = self.sibling(tables, frame)?;
+        let taker = wrapped.taker(tables).filter(|taker| !taker.has_inner_source)?;
+        let last = Last::new(Came::InSibling(taker.slot), wrapped.sender, self.label, taker);
+        self.behind(tables, frame, &last)
+    }
+
+    #[inline(always)]
+    fn behind(&self, tables: &Tables, frame: &Frame<'_>, last: &Last) -> Option<Bare> {
+        let read: &[u8; READ] = frame.window(0)?;
+        let at = usize::from(self.at);
+        let head: &[u8; HEAD] = part(read, at)?;
+        let room = frame.len().checked_sub(at)?;
+        let (ip, hit, is_back) = match self.version {
+            Version::V4 => {
+                let header = head.first_chunk()?;
+                let destination = ipv4::destination(header);
+                (ipv4::plain(header, room)?, tables.hit(&destination)?, destination == last.barred.ipv4)
+            }
+            Version::V6 => {
+                let header = head.first_chunk()?;
+                let destination = ipv6::destination(header);
+                (ipv6::plain(header, room)?, tables.hit(&destination)?, destination == last.barred.ipv6)
+            }
+        };
+        if is_back || ip.protocol == last.barred.protocol {
+            return None;
+        }
+        // All headers end where the packet inside does, but for the link's padding.
+        let end = at + ip.total_len;
+        let mut class = ip.traffic_class;
+        let mut rules = last.rules;
+        for shell in self.shells.iter().rev() {
+            let at = usize::from(shell.ip);
+            let outer = match shell.version {
+                Version::V4 => ipv4::intact(part(read, at)?)?,
+                Version::V6 => Plain::again(part(read, at)?, Version::V6),
             };
-            let own_end = shell.ip + ip.total_len;
-            if own_end > end || !around.lets_be(ip.traffic_class) {
+            let around = Around::new(outer.traffic_class, rules.is_uniform);
+            if at + outer.total_len != end || !around.lets_be(class) {
                 return None;
             }
-            end = own_end;
-            if shell.udp != 0 {
-                let header = Udp::new(part::<{ Udp::LEN }>(first, shell.udp)?).ok()?;
-                if shell.udp + header.length() != end {
-                    return None;
-                }
-                let ip = (shell.ip, shell.version);
-                check_udp(frame, shell.udp..end, ip, shell.takes_zero_checksum)?;
+            if shell.udp != 0 && !shell.is_udp_intact(frame, end, rules) {
+                return None;
             }
-            around = Around { class: ip.traffic_class, is_uniform: shell.is_uniform };
+            class = outer.traffic_class;
+            rules = shell.carrier;
         }
-        let head: &[u8; HEAD] = frame.window(self.at)?;
-        let room = end.checked_sub(self.at)?;
-        let (ip, hit, _) = glance(tables, head.first_chunk()?, self.version, room)?;
-        let is_further = matches!(hit, Hit::Local(_));
-        if ip.total_len != room
-            || !around.lets_be(ip.traffic_class)
-            || is_bounced(head, ip, self.gre)
-            || is_further
-        {
-            return None;
-        }
-        (sight.at, sight.version, sight.hit, sight.ingress) = (self.at, self.version, hit, self.ingress);
-        Some(())
+        Some(Bare { at, ip, hit, ingress: last.ingress, came: last.came })
+    }
+
+    /// What tells the last tunnel of a packet that has this front.
+    #[inline(always)]
+    pub(super) fn sibling(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Wrapped> {
+        let at = usize::from(self.sender);
+        let sender = match self.is_from_ipv4 {
+            true => ipv4::sender_of(*frame.window(at)?),
+            false => ipv6::sender_of(*frame.window(at)?),
+        };
+        Some(Wrapped::new(tables, self.number, sender, self.label))
+    }
+
+    /// Whether the frame begins with this front.
+    pub(super) fn is_in_front_of(&self, frame: &Frame<'_>) -> bool {
+        frame.window(0).is_some_and(|first| self.is_on(first))
     }
 
     /// Whether a packet that begins so has this front.
@@ -199,22 +324,61 @@ impl Front {
         bytes.take(N).fold(0, differ) == 0
     }
 
-    /// Counts a packet that had this front and goes on, for [`settle`](Self::settle), and says whence it came.
+    /// Counts packets out of its last tunnel that go on, for [`settle`](Self::settle), and their bytes behind it.
     #[inline(always)]
-    pub(super) fn count(&mut self, len: usize, trail: &mut Trail) {
-        self.packets += 1;
-        self.len += len as u64;
-        *trail = self.trail;
+    pub(super) fn count(&mut self, packets: u64, bytes: u64) {
+        self.own.packets += packets;
+        self.own.bytes += bytes;
     }
 
-    /// Adds what was counted to the tunnels' counters.
-    pub(super) fn settle(&mut self, stats: &TunnelStats) {
-        for (slot, shell) in self.trail.out_of().iter().zip(&self.shells) {
+    /// The same out of the tunnel of this slot, which is like the last one.
+    #[inline(always)]
+    pub(super) fn count_sibling(&mut self, stats: &TunnelStats, slot: u32, packets: u64, bytes: u64) {
+        self.siblings.packets += packets;
+        self.siblings.bytes += bytes;
+        self.runs_of_siblings += 1;
+        if let Some(counters) = stats.slot(slot) {
+            counters.rx_packets.add(packets);
+            counters.rx_bytes.add(bytes);
+        }
+    }
+
+    /// The tunnels that packets with this front came out of.
+    pub(super) fn trail(&self) -> Trail {
+        self.trail
+    }
+
+    /// The same without the last one, of which others have their own.
+    pub(super) fn carriers(&self) -> Trail {
+        self.carriers
+    }
+
+    /// Ends a burst, in which so many packets came out of tunnels without this front: adds what was counted to the tunnels'
+    /// counters. Another front is wanted where none had this one and some might have had another, or all had it but for the
+    /// last tunnel, which was the same for all.
+    pub(super) fn settle(&mut self, stats: &TunnelStats, strangers: usize) {
+        let Front { own, siblings, runs_of_siblings, .. } = *self;
+        let is_for_others = siblings.packets == 0 && strangers > 1;
+        let is_for_another = runs_of_siblings == 1 && siblings.packets > 1;
+        self.is_wanted = own.packets == 0 && (is_for_others || is_for_another);
+        if own.packets + siblings.packets == 0 {
+            return;
+        }
+        for (number, (slot, shell)) in self.trail.out_of().iter().zip(&self.shells).enumerate() {
+            let is_carrier = number < self.carriers.out_of().len();
+            let also = if is_carrier { siblings } else { Count::default() };
+            let (packets, bytes) = (own.packets + also.packets, own.bytes + also.bytes);
             if let Some(counters) = stats.slot(*slot) {
-                counters.rx_packets.add(self.packets);
-                counters.rx_bytes.add(self.len + self.packets * (self.at - shell.inner) as u64);
+                counters.rx_packets.add(packets);
+                counters.rx_bytes.add(bytes + packets * u64::from(self.at - shell.inner));
             }
         }
-        (self.packets, self.len) = (0, 0);
+        (self.own, self.siblings, self.runs_of_siblings) = (Count::default(), Count::default(), 0);
+    }
+
+    /// Whether another is to be learned in its place.
+    #[inline(always)]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 }

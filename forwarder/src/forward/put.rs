@@ -1,76 +1,303 @@
-//! The short way's last pass: what goes in front of the packets, and their fate.
+//! The short way's other half: what becomes of a packet that was found to be plain.
 
-use super::Outcome;
-use super::plain::{HEAD, Sight};
+use super::clamp::{self, Crossing};
+use super::front::Front;
+use super::outcomes::{Outcome, Outcomes};
+use super::plain::{self, Bare, Came, HEAD, Layer, TakenOff};
+use super::tail_mut;
 use crate::frame::Frame;
-use crate::stats::TunnelStats;
-use crate::table::{ImageId, Tables};
-use crate::tunnel::encap::{Image, Inside};
+use crate::stats::{Trail, TunnelStats};
+use crate::table::{Hit, ImageId, Port, Tables};
+use crate::tunnel::encap::{Image, Inside, SHORT};
+use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
 use crate::tunnel::payload;
-use crate::verdict::Verdict;
+use crate::verdict::{Ingress, Verdict};
 use crate::wire::checksum::Sum;
-use crate::wire::ip::Plain;
+use crate::wire::ip::{Ip, Plain, Version};
+use crate::wire::{ipv4, ipv6, part, protocol, tcp};
 
-/// Puts the images in front of packets that go on, and sends them.
-#[inline(never)]
-pub(super) fn put_on(
-    tables: &Tables,
-    stats: &TunnelStats,
-    identification: &mut u16,
-    frames: &mut [Frame<'_>],
-    sights: &[Sight],
-    outcomes: &mut [Outcome],
-) {
-    let mut run = Run { image: ImageId::NONE, packets: 0, bytes: 0 };
-    for ((frame, sight), outcome) in frames.iter_mut().zip(sights).zip(outcomes) {
-        // There was an image, and room for it, when the way was found.
-        if let Some(image) = tables.image(sight.image) {
-            outcome.verdict = Verdict::Send(image.port());
-            if image.is_link() {
-                let _ = image.put(frame);
-            } else {
-                if sight.image != run.image {
-                    run.count(tables, stats);
-                    run = Run { image: sight.image, packets: 0, bytes: 0 };
-                }
-                run.packets += 1;
-                run.bytes += frame.len() as u64;
-                let _ = apply(image, identification, frame, sight, outcome);
-            }
-        }
-    }
-    run.count(tables, stats);
+/// The packets of one burst on the short way.
+pub(super) struct Short<'a> {
+    tables: &'a Tables,
+    stats: &'a TunnelStats,
+    from: &'a Port,
+    front: &'a mut Front,
+    has_front: bool,  // it is known, and holds with these tables
+    strangers: usize, // packets that came in tunnels, but not in the front
+    off: TakenOff,
+    run: Run,
 }
 
-/// Packets that follow each other into the same tunnels, which are counted together.
+/// Packets that follow each other out of the same tunnels and into the same, which are counted together.
 struct Run {
+    came: Came,
     image: ImageId,
-    packets: u64,
+    packets: u64, // none: it has not begun
     bytes: u64,
 }
 
 impl Run {
-    #[inline(always)]
-    fn count(&self, tables: &Tables, stats: &TunnelStats) {
-        if let Some(image) = tables.image(self.image) {
-            image.count(stats, self.packets, self.bytes);
+    const NONE: Run = Run { came: Came::Bare, image: ImageId::NONE, packets: 0, bytes: 0 };
+}
+
+impl<'a> Short<'a> {
+    /// Nothing yet.
+    pub(super) fn new(
+        tables: &'a Tables,
+        stats: &'a TunnelStats,
+        from: &'a Port,
+        front: &'a mut Front,
+    ) -> Self {
+        let has_front = front.holds(tables);
+        Short { tables, stats, from, front, has_front, strangers: 0, off: TakenOff::NOTHING, run: Run::NONE }
+    }
+
+    /// Takes packets all their way. Ends at the first about which there is anything unusual, which is not changed. Returns
+    /// how many packets come before.
+    pub(super) fn take(
+        &mut self,
+        frames: &mut [Frame<'_>],
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> usize {
+        let mut taken = 0;
+        loop {
+            if self.has_front {
+                taken += self.take_in_front(tail_mut(frames, taken), identification, outcomes);
+            }
+            let frames = tail_mut(frames, taken);
+            let others = self.take_others(frames, identification, outcomes);
+            taken += others;
+            if others == 0 || others == frames.len() {
+                break;
+            }
         }
+        self.end_run(outcomes);
+        taken
+    }
+
+    /// The same as far as packets come in the front that is known.
+    #[inline(never)]
+    fn take_in_front(
+        &mut self,
+        frames: &mut [Frame<'_>],
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> usize {
+        let mut taken = 0;
+        for frame in frames {
+            let done = match self.front.is_of_last(frame) {
+                None => break,
+                Some(true) => self.take_last(frame, identification, outcomes),
+                Some(false) => self.take_sibling(frame, identification, outcomes),
+            };
+            if done.is_none() {
+                break;
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn take_last(
+        &mut self,
+        frame: &mut Frame<'_>,
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> Option<()> {
+        let bare = self.front.see(self.tables, frame)?;
+        self.go_on(frame, bare, identification, outcomes)
+    }
+
+    #[inline(never)]
+    fn take_sibling(
+        &mut self,
+        frame: &mut Frame<'_>,
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> Option<()> {
+        let bare = self.front.see_sibling(self.tables, frame)?;
+        self.go_on(frame, bare, identification, outcomes)
+    }
+
+    /// The same with packets that do not; where there is a front, with one.
+    #[inline(never)]
+    fn take_others(
+        &mut self,
+        frames: &mut [Frame<'_>],
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> usize {
+        let mut taken = 0;
+        for frame in frames {
+            let Some((layer, ingress)) = plain::outermost(self.tables, self.from, frame) else { break };
+            let done = match layer.hit {
+                Hit::Local(number) => self.take_out((layer, number), frame, identification, outcomes),
+                _ => self.go_on(frame, layer.bare(ingress, Came::Bare), identification, outcomes),
+            };
+            if done.is_none() {
+                break;
+            }
+            taken += 1;
+            if self.has_front {
+                break;
+            }
+        }
+        taken
+    }
+
+    #[inline(never)]
+    fn take_out(
+        &mut self,
+        outermost: (Layer, u32),
+        frame: &mut Frame<'_>,
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> Option<()> {
+        let bare = plain::come_out(self.tables, frame, outermost, &mut self.off)?;
+        self.go_on(frame, bare, identification, outcomes)
+    }
+
+    /// The way out of a packet behind what it came in: compiled for each of the ways to come, as different things are known
+    /// on each.
+    #[inline(always)]
+    fn go_on(
+        &mut self,
+        frame: &mut Frame<'_>,
+        bare: Bare,
+        identification: &mut u16,
+        outcomes: &mut Outcomes,
+    ) -> Option<()> {
+        let tables = self.tables;
+        let Bare { at, ip, .. } = bare;
+        let around = frame.around(at, SHORT)?;
+        around.first_chunk::<{ SHORT + HEAD }>()?;
+        let (room, packet) = around.split_first_chunk_mut::<SHORT>()?;
+        let head: &mut [u8; HEAD] = packet.first_chunk_mut()?;
+        let mut flow = FlowHash(0);
+        let id = match bare.hit {
+            Hit::Image(id) => id,
+            Hit::Ways(number) => {
+                flow = FlowHash::plain(head, ip);
+                tables.choose(number, flow)?
+            }
+            Hit::Local(_) => return None,
+        };
+        let image = tables.image(id)?;
+        let is_syn = ip.protocol == protocol::TCP && is_syn(head, ip)?;
+        if ip.ttl <= 1 || ip.total_len > image.short_limit() {
+            return None;
+        }
+        // From here on nothing is unusual any more.
+        match ip.version {
+            Version::V4 => head.first_chunk_mut().map(ipv4::lower_ttl),
+            Version::V6 => head.first_chunk_mut().map(ipv6::lower_hop_limit),
+        };
+        image.put_within(room);
+        if !image.is_link() {
+            if image.wants_flow() {
+                flow = FlowHash::plain(head, ip);
+            }
+            let sum = if image.has_sums() { payload::plain(packet, ip) } else { Sum::default() };
+            let inside = Inside { inherited: Inherited::plain(ip).one_hop_later(), flow, sum };
+            image.fill_within(room, ip.total_len, inside, identification).ok()?;
+        }
+        frame.recut(at, ip.total_len, image.len())?;
+        if is_syn {
+            lower_mss(tables, self.stats, bare.ingress, ip, image, frame);
+        }
+        self.count(bare, id, image, outcomes);
+        Some(())
+    }
+
+    /// Counts a packet, and says what became of it.
+    #[inline(always)]
+    fn count(&mut self, bare: Bare, id: ImageId, image: &Image, outcomes: &mut Outcomes) {
+        // Tunnels whose headers were read one by one are the packet's own.
+        if bare.came == Came::InTunnels || (self.run.came, self.run.image) != (bare.came, id) {
+            self.end_run(outcomes);
+            self.begin_run(bare.came, id, image, outcomes);
+        }
+        self.run.packets += 1;
+        self.run.bytes += bare.ip.total_len as u64;
+    }
+
+    #[inline(always)]
+    fn begin_run(&mut self, came: Came, id: ImageId, image: &Image, outcomes: &mut Outcomes) {
+        self.run = Run { came, image: id, packets: 0, bytes: 0 };
+        let trail = match came {
+            Came::Bare => Trail::NONE,
+            Came::InFront => self.front.trail(),
+            Came::InSibling(_) => self.front.carriers(),
+            Came::InTunnels => self.off.trail,
+        };
+        let trail = outcomes.begin(Outcome { verdict: Verdict::Send(image.port()), trail });
+        // No burst has more packets than there is room for.
+        let Some(trail) = trail else { return };
+        match came {
+            Came::InSibling(slot) => trail.left(slot),
+            Came::InTunnels => {
+                self.strangers += 1;
+                self.off.count(self.stats);
+            }
+            Came::Bare | Came::InFront => {}
+        }
+        image.enter(trail);
+    }
+
+    /// Says how many packets a run had, and adds them to the counters of the tunnels that they came out of and went into.
+    #[inline(never)]
+    fn end_run(&mut self, outcomes: &mut Outcomes) {
+        let Run { came, image, packets, bytes } = self.run;
+        if packets == 0 {
+            return;
+        }
+        outcomes.go_on(packets as usize);
+        match came {
+            Came::InFront => self.front.count(packets, bytes),
+            Came::InSibling(slot) => self.front.count_sibling(self.stats, slot, packets, bytes),
+            Came::Bare | Came::InTunnels => {}
+        }
+        if let Some(image) = self.tables.image(image) {
+            image.count(self.stats, packets, bytes);
+        }
+        self.run = Run::NONE;
+    }
+
+    /// Ends the burst.
+    #[inline]
+    pub(super) fn end(self) {
+        self.front.settle(self.stats, self.strangers);
     }
 }
 
-/// Tunnels' headers in front of a packet, whose TTL and MSS have been lowered.
-#[inline(always)]
-fn apply(
+/// Lowers the MSS of the SYN behind the image in `frame`.
+#[cold]
+#[inline(never)]
+fn lower_mss(
+    tables: &Tables,
+    stats: &TunnelStats,
+    from: Ingress,
+    ip: Plain,
     image: &Image,
-    identification: &mut u16,
     frame: &mut Frame<'_>,
-    sight: &Sight,
-    outcome: &mut Outcome,
-) -> Option<()> {
-    let head: &[u8; HEAD] = frame.window(0)?;
-    let ip = Plain::again(head.first_chunk()?, sight.version);
-    let sum = if image.has_sums() { payload::plain(head, ip, frame.bytes()) } else { Sum::default() };
-    let inside = Inside { inherited: Inherited::plain(ip), flow: sight.flow, sum };
-    image.apply_over(inside, frame, identification, &mut outcome.trail).ok()
+) {
+    let mut frame = frame.inner(image.len(), ip.total_len);
+    let Ok(ends) = Ip::new(frame.bytes(), ip.version).map(|ip| (ip.source(), ip.destination())) else {
+        return;
+    };
+    let crossing = Crossing { tables, stats, from, to: image.crossed() };
+    clamp::lower(crossing, &mut frame, ip.header_len(), ends);
+}
+
+/// Whether the TCP packet that `head` begins is a SYN.
+#[inline(always)]
+fn is_syn(head: &[u8; HEAD], ip: Plain) -> Option<bool> {
+    let segment: &[u8; tcp::Tcp::LEN] = part(head, ip.header_len())?;
+    Some(
+        ip.total_len >= ip.header_len() + tcp::Tcp::LEN
+            && tcp::Tcp::new(segment).ok()?.flags() & tcp::SYN != 0,
+    )
 }

@@ -3,7 +3,7 @@
 
 use super::plain::HEAD;
 use crate::frame::Frame;
-use crate::table::{Encap, Label, Sender, UdpKind};
+use crate::table::{Encap, Label, Sender, Taker, UdpKind};
 use crate::tunnel::decap::{Framing, Local, sums_up};
 use crate::tunnel::ecn;
 use crate::wire::ip::{Plain, Version};
@@ -96,20 +96,49 @@ pub(super) fn check_udp(
     is_good.then_some(())
 }
 
+/// What decides about packets of one tunnel beside its headers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// UDP without checksum is taken.
+    pub(super) takes_zero_checksum: bool,
+    /// The outer DSCP replaces the inner one.
+    pub(super) is_uniform: bool,
+}
+
+impl Rules {
+    /// Those of no tunnel.
+    pub(super) const NONE: Rules = Rules { takes_zero_checksum: false, is_uniform: false };
+
+    /// For packets of this sender that `taker` takes.
+    #[inline(always)]
+    pub(super) fn new(sender: Sender, taker: &Taker) -> Self {
+        Rules {
+            takes_zero_checksum: sender.is_ipv4 || taker.takes_zero_checksum,
+            is_uniform: taker.is_uniform,
+        }
+    }
+}
+
 /// What a packet inside a tunnel finds around it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Around {
     /// DSCP and ECN of the outer header.
-    pub(super) class: u8,
-    /// The tunnel has the outer DSCP replace the inner one.
-    pub(super) is_uniform: bool,
+    class: u8,
+    /// The bits in which the inner one has to be alike: of the DSCP, where the tunnel has the outer one replace it.
+    alike: u8,
 }
 
 impl Around {
+    /// Around a packet that comes out of a tunnel with this outer class.
+    #[inline(always)]
+    pub(super) fn new(class: u8, is_uniform: bool) -> Self {
+        Around { class, alike: if is_uniform { !ecn::MASK } else { 0 } }
+    }
+
     /// Whether the traffic class of what comes out stays as it is.
     #[inline(always)]
     pub(super) fn lets_be(self, class: u8) -> bool {
-        ecn::leaves(self.class, class) && (!self.is_uniform || (self.class ^ class) & !ecn::MASK == 0)
+        ecn::leaves(self.class, class) && (self.class ^ class) & self.alike == 0
     }
 }
 
@@ -129,5 +158,31 @@ fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
             head.first_chunk().is_some_and(|header| ipv6::sender_of(ipv6::destination(header)) == sender)
         }
         (_, None) => false,
+    }
+}
+
+/// The same as [`is_bounced`] asks, where the encapsulator is known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Barred {
+    /// GRE, where the tunnel is GRE; else the reserved number, by which no packet is barred that has any other.
+    pub(super) protocol: u8,
+    /// Packets for the encapsulator; the unspecified address, for which nothing is, where it is not asked or of the other
+    /// family.
+    pub(super) ipv4: [u8; 4],
+    pub(super) ipv6: [u8; 16],
+}
+
+impl Barred {
+    /// Nothing.
+    pub(super) const NOTHING: Barred = Barred { protocol: 0xff, ipv4: [0; 4], ipv6: [0; 16] };
+
+    /// What is not let out of GRE from this sender.
+    #[inline(always)]
+    pub(super) fn from_gre(sender: Sender) -> Self {
+        let barred = Barred { protocol: protocol::GRE, ..Barred::NOTHING };
+        match sender.is_ipv4 {
+            true => Barred { ipv4: sender.ipv4(), ..barred },
+            false => Barred { ipv6: sender.ipv6(), ..barred },
+        }
     }
 }

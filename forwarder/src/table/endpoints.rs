@@ -64,16 +64,22 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// That of no packet.
-    pub(crate) const NOBODY: Sender = Sender { is_ipv4: true, upper: 0, lower: 0 };
-
     /// The address.
     #[cold]
     pub(crate) fn address(self) -> IpAddr {
-        match self.is_ipv4 {
-            true => IpAddr::from((self.lower as u32).to_be_bytes()),
-            false => IpAddr::from((u128::from(self.upper) << 64 | u128::from(self.lower)).to_be_bytes()),
-        }
+        if self.is_ipv4 { self.ipv4().into() } else { self.ipv6().into() }
+    }
+
+    /// The octets of an IPv4 address.
+    #[inline(always)]
+    pub(crate) fn ipv4(self) -> [u8; 4] {
+        (self.lower as u32).to_be_bytes()
+    }
+
+    /// The octets of an IPv6 address.
+    #[inline(always)]
+    pub(crate) fn ipv6(self) -> [u8; 16] {
+        (u128::from(self.upper) << 64 | u128::from(self.lower)).to_be_bytes()
     }
 }
 
@@ -102,11 +108,6 @@ pub(crate) struct Taker {
 /// Where a look-up begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Home(usize);
-
-impl Home {
-    /// That of no packet.
-    pub(crate) const NOWHERE: Home = Home(0);
-}
 
 /// One line.
 #[derive(Clone, Copy, Debug)]

@@ -10,14 +10,17 @@ use std::net::IpAddr;
 const ROOT_BITS: u8 = 16;
 const STEP_BITS: u8 = 8;
 const NONE: u32 = 0;
-/// Set in an entry that leads to a node; otherwise an entry is a value plus one, or [`NONE`].
+/// Set in an entry that leads to a node, whose number the other bits are; otherwise an entry is a value plus one, or
+/// [`NONE`].
 const NODE: u32 = 1 << 31;
+/// Entries of a node.
+const SPAN: usize = 1 << STEP_BITS;
 
 /// Values by prefix, for one address family.
 #[derive(Clone, Debug)]
 pub(super) struct Lpm {
     root: Vec<u32>,
-    nodes: Vec<[u32; 1 << STEP_BITS]>,
+    nodes: Vec<u32>,
 }
 
 impl Lpm {
@@ -35,12 +38,14 @@ impl Lpm {
 
     /// The value of the longest prefix that holds the address of these octets, as on the wire.
     #[inline(always)]
-    pub(super) fn find(&self, octets: &[u8]) -> Option<u32> {
+    pub(super) fn find<const N: usize>(&self, octets: &[u8; N]) -> Option<u32> {
         let (first, rest) = octets.split_first_chunk::<2>()?;
         let mut entry = *self.root.get(usize::from(u16::from_be_bytes(*first)))?;
-        let mut rest = rest.iter();
-        while entry & NODE != 0 {
-            entry = *self.nodes.get((entry & !NODE) as usize)?.get(usize::from(*rest.next()?))?;
+        for octet in rest {
+            if entry & NODE == 0 {
+                break;
+            }
+            entry = *self.nodes.get((entry & !NODE) as usize * SPAN + usize::from(*octet))?;
         }
         entry.checked_sub(1)
     }
@@ -52,7 +57,7 @@ impl Lpm {
 
     /// Replaces every value.
     pub(super) fn replace(&mut self, value: impl Fn(u32) -> u32) {
-        for entry in self.root.iter_mut().chain(self.nodes.iter_mut().flatten()) {
+        for entry in self.root.iter_mut().chain(&mut self.nodes) {
             if *entry != NONE && *entry & NODE == 0 {
                 *entry = value(*entry - 1) + 1;
             }
@@ -61,8 +66,13 @@ impl Lpm {
 
     /// Adds a prefix no shorter than any that is there; of two alike the later holds.
     pub(super) fn insert(&mut self, prefix: IpNet, value: u32) {
-        let (octets, len) = octets(prefix.network());
-        let octets = octets.get(..len).unwrap_or_default();
+        match prefix.network() {
+            IpAddr::V4(network) => self.insert_at(&network.octets(), prefix.prefix_len(), value),
+            IpAddr::V6(network) => self.insert_at(&network.octets(), prefix.prefix_len(), value),
+        }
+    }
+
+    fn insert_at(&mut self, octets: &[u8], len: u8, value: u32) {
         let Some((first, rest)) = octets.split_first_chunk::<2>() else { return };
         if self.root.is_empty() {
             self.root.resize(1 << ROOT_BITS, NONE);
@@ -71,12 +81,12 @@ impl Lpm {
         let mut node = None;
         let mut covered = ROOT_BITS;
         let mut rest = rest.iter();
-        while prefix.prefix_len() > covered {
+        while len > covered {
             node = Some(self.descend(node, index));
             index = rest.next().map_or(0, |octet| usize::from(*octet));
             covered += STEP_BITS;
         }
-        let span = 1 << (covered - prefix.prefix_len());
+        let span = 1 << (covered - len);
         // Longer prefixes come later, so every entry in the span is a value or nothing.
         for entry in self.entries(node).iter_mut().skip(index).take(span) {
             *entry = value + 1;
@@ -85,36 +95,21 @@ impl Lpm {
 
     /// The node below an entry, made where there is none; it begins with what the entry said.
     fn descend(&mut self, node: Option<usize>, index: usize) -> usize {
-        let below = self.nodes.len();
+        let below = self.nodes.len() / SPAN;
         let Some(entry) = self.entries(node).get_mut(index) else { return 0 };
         if *entry & NODE != 0 {
             return (*entry & !NODE) as usize;
         }
         let inherited = std::mem::replace(entry, NODE | below as u32);
-        self.nodes.push([inherited; 1 << STEP_BITS]);
+        self.nodes.resize(self.nodes.len() + SPAN, inherited);
         below
     }
 
     fn entries(&mut self, node: Option<usize>) -> &mut [u32] {
         match node {
             None => &mut self.root,
-            Some(node) => self.nodes.get_mut(node).map_or(&mut [], |node| node),
+            Some(node) => self.nodes.get_mut(node * SPAN..(node + 1) * SPAN).unwrap_or_default(),
         }
-    }
-}
-
-/// An address's octets as on the wire, and how many there are.
-#[inline(always)]
-pub(super) fn octets(address: IpAddr) -> ([u8; 16], usize) {
-    let mut octets = [0; 16];
-    match address {
-        IpAddr::V4(address) => {
-            if let Some(to) = octets.first_chunk_mut() {
-                *to = address.octets();
-            }
-            (octets, 4)
-        }
-        IpAddr::V6(address) => (address.octets(), 16),
     }
 }
 
@@ -129,8 +124,10 @@ mod tests {
     }
 
     fn find(table: &Lpm, address: IpAddr) -> Option<u32> {
-        let (octets, len) = octets(address);
-        table.find(&octets[..len])
+        match address {
+            IpAddr::V4(address) => table.find(&address.octets()),
+            IpAddr::V6(address) => table.find(&address.octets()),
+        }
     }
 
     fn agree(prefixes: &[(IpNet, u32)], addresses: &[IpAddr]) {

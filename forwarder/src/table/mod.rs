@@ -465,9 +465,11 @@ impl Routes {
 
     #[inline]
     fn hit(&self, address: IpAddr) -> Option<Hit> {
-        let (octets, len) = lpm::octets(address);
-        let table = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
-        table.find(octets.get(..len)?).map(Hit::of)
+        let value = match address {
+            IpAddr::V4(address) => self.ipv4.find(&address.octets()),
+            IpAddr::V6(address) => self.ipv6.find(&address.octets()),
+        };
+        value.map(Hit::of)
     }
 
     /// The ways to `destination`, before they were [shortened](Self::shorten).

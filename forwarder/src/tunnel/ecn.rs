@@ -36,9 +36,21 @@ pub fn combine(outer: u8, inner: u8) -> Result<u8, DropReason> {
 /// Whether [combining](combine) leaves the inner field as it is, and does not refuse it.
 #[inline(always)]
 pub(crate) fn leaves(outer: u8, inner: u8) -> bool {
-    let (outer, inner) = (outer & MASK, inner & MASK);
-    outer == NOT_ECT || outer == inner || inner == CE || (inner == ECT_1 && outer == ECT_0)
+    LEAVES >> ((outer & MASK) << 2 | inner & MASK) & 1 != 0
 }
+
+/// The same for all pairs, a bit for each.
+const LEAVES: u16 = {
+    let (mut leaves, mut pair) = (0, 0);
+    while pair < 16 {
+        let (outer, inner) = (pair >> 2, pair & MASK);
+        if outer == NOT_ECT || outer == inner || inner == CE || (inner == ECT_1 && outer == ECT_0) {
+            leaves |= 1 << pair;
+        }
+        pair += 1;
+    }
+    leaves
+};
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ use crate::wire::udp::{Udp, UdpRepr};
 use crate::wire::vlan::Vlan;
 use crate::wire::{at_mut, ethertype, protocol};
 use arrayvec::ArrayVec;
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -32,12 +33,13 @@ use std::ops::Range;
 /// innermost layer, are in two cache lines.
 const ROOM: usize = 144;
 
+/// The longest image that is copied in one piece of fixed length.
+pub(crate) const SHORT: usize = 128;
+
 /// Some layer has a checksum over its payload.
 const SUMS: u8 = 1;
 /// Something comes from the hash of the flow.
 const FLOW: u8 = 2;
-/// Some GRE header has a checksum or a sequence number.
-const GRE_FIELDS: u8 = 4;
 
 /// Everything in front of a packet, from the Ethernet header to the innermost tunnel header, and what is crossed by it.
 ///
@@ -49,12 +51,17 @@ pub struct Image {
     bytes: [u8; ROOM],
     len: u8,
     link_len: u8, // of which Ethernet header and tag
-    marks: u8,    // of `SUMS`, `FLOW` and `GRE_FIELDS`
+    marks: u8,    // of `SUMS` and `FLOW`
     port: PortId,
-    limit: u16,
+    short_limit: u16,
     layers: ArrayVec<Layer, MAX_LAYERS>, // innermost first
-    crossed: Ingress,                    // asked of few packets
+    // Asked of few packets.
+    limit: u16,
+    crossed: Ingress,
 }
+
+/// What is asked of every packet ends with the third line, of which [`Image::prefetch`] asks for two.
+const _: () = assert!(offset_of!(Image, layers) + size_of::<ArrayVec<Layer, 1>>() <= 3 * 64);
 
 /// Why one more tunnel does not fit on a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +134,7 @@ impl Image {
             marks: 0,
             port,
             limit,
+            short_limit: limit,
             crossed: Ingress::Interface(crossed),
             layers: ArrayVec::new(),
         };
@@ -180,7 +188,8 @@ impl Image {
 
     /// Says how large a packet may be that the image is put in front of.
     pub(crate) fn set_limit(&mut self, limit: u16) {
-        self.limit = limit;
+        let is_short = self.len() <= SHORT && !self.layers.iter().any(Layer::has_gre_fields);
+        (self.limit, self.short_limit) = (limit, if is_short { limit } else { 0 });
     }
 
     /// Its length in bytes.
@@ -280,8 +289,7 @@ impl Image {
         }
         let layer = Layer::new(spec, Places { version, ip, udp, gue, gre, end: bytes.len() }, &bytes);
         image.set_bytes(&bytes);
-        let marks =
-            [(SUMS, layer.has_sums()), (FLOW, layer.wants_flow()), (GRE_FIELDS, layer.has_gre_fields())];
+        let marks = [(SUMS, layer.has_sums()), (FLOW, layer.wants_flow())];
         image.marks |= marks.iter().filter(|(_, has)| *has).fold(0, |marks, (mark, _)| marks | mark);
         image.crossed = Ingress::Tunnel(id);
         if image.layers.is_full() {
@@ -289,6 +297,7 @@ impl Image {
         }
         image.layers.iter_mut().for_each(|carrier| carrier.carry(&layer));
         image.layers.insert(0, layer);
+        image.set_limit(image.limit);
         Ok(image)
     }
 
@@ -296,47 +305,38 @@ impl Image {
     ///
     /// # Errors
     /// [`DropReason::Headroom`] where the buffer has no room in front.
-    #[inline(always)]
     pub fn put(&self, frame: &mut Frame<'_>) -> Result<PortId, DropReason> {
-        let is_put = match self.len {
-            ..=16 => self.copy::<16>(frame),
-            17..=64 => self.copy::<64>(frame),
-            _ => self.copy::<128>(frame),
-        };
-        if !is_put {
-            self.put_exactly(frame)?;
+        let packet = frame.push_front(self.len()).ok_or(DropReason::Headroom)?;
+        for (to, from) in packet.iter_mut().zip(self.bytes()) {
+            *to = *from;
         }
         Ok(self.port)
     }
 
-    /// Copies the last `N` bytes in front of `frame`. `false`, and nothing done, where the image is longer or the headroom
-    /// smaller.
+    /// The largest packet that it may be put in front of by [`put_within`](Self::put_within), in bytes: none where it is too
+    /// long for that, or has a GRE checksum or sequence number.
     #[inline(always)]
-    fn copy<const N: usize>(&self, frame: &mut Frame<'_>) -> bool {
-        let len = usize::from(self.len);
-        match (frame.room_in_front::<N>(), self.bytes.last_chunk::<N>()) {
-            (Some(to), Some(from)) if len <= N => {
-                *to = *from;
-                frame.push_front(len).is_some()
-            }
-            _ => false,
+    pub(crate) fn short_limit(&self) -> usize {
+        usize::from(self.short_limit)
+    }
+
+    /// Copies it to the end of `room`; what else is changed there is headroom. Only for one with a
+    /// [`short_limit`](Self::short_limit).
+    #[inline(always)]
+    pub(crate) fn put_within(&self, room: &mut [u8; SHORT]) {
+        match self.len {
+            ..=16 => self.copy::<16>(room),
+            17..=64 => self.copy::<64>(room),
+            _ => self.copy::<SHORT>(room),
         }
     }
 
-    /// The same byte for byte, where that is all that there is room for.
-    #[cold]
-    fn put_exactly(&self, frame: &mut Frame<'_>) -> Result<(), DropReason> {
-        let packet = frame.push_front(usize::from(self.len)).ok_or(DropReason::Headroom)?;
-        for (to, from) in packet.iter_mut().zip(self.bytes()) {
+    /// Copies the last `N` bytes of both.
+    #[inline(always)]
+    fn copy<const N: usize>(&self, room: &mut [u8; SHORT]) {
+        if let (Some(to), Some(from)) = (room.last_chunk_mut::<N>(), self.bytes.last_chunk()) {
             *to = *from;
         }
-        Ok(())
-    }
-
-    /// Whether some GRE header has a checksum or a sequence number.
-    #[inline(always)]
-    pub(crate) fn has_gre_fields(&self) -> bool {
-        self.marks & GRE_FIELDS != 0
     }
 
     /// Whether a checksum of its headers covers what is inside.
@@ -365,41 +365,42 @@ impl Image {
         let len = frame.len();
         self.put(frame)?;
         self.number(frame.bytes_mut(), stats)?;
-        self.fill_in(inside, frame, identification, trail)?;
+        let len_of_all = frame.len();
+        self.fill_in(inside, (frame.bytes_mut(), len_of_all), identification)?;
+        self.enter(trail);
         self.count(stats, 1, len as u64);
         Ok(self.port)
     }
 
-    /// The same where all is known of the packet that the headers are filled in from, and no GRE header is
-    /// [numbered](Self::has_gre_fields). The packet is [counted](Self::count) by the caller.
+    /// Fills in the headers at the end of `room`, where [they were put](Self::put_within), for a packet of `len` bytes that
+    /// follows them. The packet is [counted](Self::count) by the caller.
     ///
     /// # Errors
-    /// [`DropReason::Headroom`] where the buffer has no room in front.
+    /// None for an image with a [`short_limit`](Self::short_limit).
     #[inline(always)]
-    pub(crate) fn apply_over(
+    pub(crate) fn fill_within(
         &self,
+        room: &mut [u8; SHORT],
+        len: usize,
         inside: Inside,
-        frame: &mut Frame<'_>,
         identification: &mut u16,
-        trail: &mut Trail,
     ) -> Result<(), DropReason> {
-        self.put(frame)?;
-        self.fill_in(inside, frame, identification, trail)
+        let start = SHORT.checked_sub(self.len()).ok_or(DropReason::Headroom)?;
+        let headers = room.get_mut(start..).ok_or(DropReason::Headroom)?;
+        self.fill_in(inside, (headers, self.len() + len), identification)
     }
 
-    /// Fills in the headers, which stand in front of a packet.
+    /// Fills in the headers that `packet` begins with, which is that long.
     #[inline(always)]
     fn fill_in(
         &self,
         inside: Inside,
-        frame: &mut Frame<'_>,
+        packet: (&mut [u8], usize),
         identification: &mut u16,
-        trail: &mut Trail,
     ) -> Result<(), DropReason> {
-        let packet = frame.bytes_and_room();
         match self.has_sums() {
-            true => self.fill::<true>(inside, packet, identification, trail),
-            false => self.fill::<false>(inside, packet, identification, trail),
+            true => self.fill::<true>(inside, packet, identification),
+            false => self.fill::<false>(inside, packet, identification),
         }
     }
 
@@ -425,6 +426,12 @@ impl Image {
         }
     }
 
+    /// Adds its tunnels to those that a packet crosses.
+    #[inline(always)]
+    pub(crate) fn enter(&self, trail: &mut Trail) {
+        self.layers.iter().for_each(|layer| trail.entered(layer.slot));
+    }
+
     /// The same with the sums of what is covered by checksums, if `SUMS`.
     #[inline(always)]
     fn fill<const SUMS: bool>(
@@ -432,14 +439,11 @@ impl Image {
         inside: Inside,
         (packet, len): (&mut [u8], usize),
         identification: &mut u16,
-        trail: &mut Trail,
     ) -> Result<(), DropReason> {
         let Inside { inherited, flow, mut sum } = inside;
         let Some((innermost, carriers)) = self.layers.split_first() else { return Ok(()) };
-        trail.entered(innermost.slot);
         sum = innermost.fill_innermost::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
         for layer in carriers {
-            trail.entered(layer.slot);
             sum = layer.fill::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
         }
         Ok(())

@@ -20,10 +20,10 @@ pub(crate) fn sum(packet: &[u8], version: Version) -> Sum {
     Ip::new(packet, version).ok().and_then(|ip| promised(ip, packet)).unwrap_or_else(|| Sum::of(packet))
 }
 
-/// The same for a packet that was seen at a glance, and begins with `head`.
+/// The same for a packet that was seen at a glance; `packet` begins with it, and is longer.
 #[inline(always)]
-pub(crate) fn plain<const N: usize>(head: &[u8; N], ip: Plain, packet: &[u8]) -> Sum {
-    seen(head, ip).unwrap_or_else(|| Sum::of(packet))
+pub(crate) fn plain(packet: &[u8], ip: Plain) -> Sum {
+    seen(packet, ip).unwrap_or_else(|| Sum::of(packet.get(..ip.total_len).unwrap_or(packet)))
 }
 
 #[inline(always)]

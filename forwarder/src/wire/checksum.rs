@@ -30,11 +30,18 @@ impl Sum {
         Sum((lower >> 32) + (lower & 0xffff_ffff) + upper)
     }
 
-    /// The sum of the five 32-bit words of a header without options, without a loop.
+    /// The sum of the five 32-bit words of a header without options, without a loop. Only for [`is_intact`](Self::is_intact):
+    /// it may be too large to be added to.
     #[inline(always)]
-    pub(crate) fn of_words(header: &[u8; 20]) -> Self {
-        let words = header.as_chunks::<4>().0;
-        Sum(words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum())
+    pub(crate) fn of_header(header: &[u8; 20]) -> Self {
+        let ([a, b], rest) = (header.as_chunks::<8>().0, header.last_chunk()) else {
+            return Sum::default();
+        };
+        let rest = rest.map_or(0, |rest| u64::from(u32::from_ne_bytes(*rest)));
+        // A carry out of 64 bits counts one, as one out of 16 does.
+        let (sum, carry) = u64::from_ne_bytes(*a).overflowing_add(u64::from_ne_bytes(*b));
+        let (sum, again) = sum.overflowing_add(rest + u64::from(carry));
+        Sum(sum + u64::from(again))
     }
 
     /// The sum of one word, given as the bytes on the wire.

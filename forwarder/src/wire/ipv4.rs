@@ -150,19 +150,23 @@ pub(crate) const SOURCE: usize = 12;
 /// would refuse it. `room` is what there is of the packet in bytes.
 #[inline(always)]
 pub(crate) fn plain(header: &[u8; Ipv4::LEN], room: usize) -> Option<Plain> {
+    // Version and header length, and MF with the fragment offset, in one comparison.
+    const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, ((MF | OFFSET) >> 8) as u8, OFFSET as u8]);
+    const WHOLE: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
     let view = Ipv4(header);
-    let is_plain = header[0] == 0x45
-        && view.fragment() & (MF | OFFSET) == 0
+    let first = u64::from_ne_bytes(*header.first_chunk()?);
+    let is_plain = first & MASK == WHOLE
         && (Ipv4::LEN..=room).contains(&view.total_len())
-        && Sum::of_words(header).is_intact();
-    let is_between_hosts = is_global(view.source()) && is_global(view.destination());
-    (is_plain && is_between_hosts).then(|| fields(header))
+        && is_global(view.source())
+        && is_global(view.destination())
+        && Sum::of_header(header).is_intact();
+    is_plain.then(|| fields(header))
 }
 
 /// What a header says that was found to be plain but for its checksum, where that is right.
 #[inline(always)]
 pub(crate) fn intact(header: &[u8; Ipv4::LEN]) -> Option<Plain> {
-    Sum::of_words(header).is_intact().then(|| fields(header))
+    Sum::of_header(header).is_intact().then(|| fields(header))
 }
 
 /// What a plain header says.

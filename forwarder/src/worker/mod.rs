@@ -7,6 +7,7 @@
 //! to it have stopped receiving, so that none is left in between.
 
 mod poller;
+mod account;
 mod idle;
 
 use crate::dpdk::{Eal, Handoff, Queues, TxBuffer};

@@ -1,28 +1,27 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
+use super::account::{Lost, bits, count_lost, count_unsent, flush, stage_made};
 use super::idle::Rest;
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
 use crate::dpdk::{Burst, Eal, Extents, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
-use crate::forward::{BURST, Engine, Host, Outcome, Outcomes};
+use crate::forward::{BURST, Engine, Host, Outcomes};
 use crate::frame::Frame;
 use crate::hint::tsc;
-use crate::originate::OriginatedPacket;
 use crate::publish::Subscriber;
 use crate::spread::{self, Seen, Shares};
 use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
 use crate::table::{Generation, PortId};
 use crate::tap::Tap;
 use crate::verdict::{DropReason, Verdict};
+use arrayvec::ArrayVec;
 use std::hint;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 /// Rounds of polls between two looks for an empty set of histograms, while packets come without pause.
 const ROUNDS_PER_EXCHANGE: u32 = 256;
-
-/// The tag of a packet made here, where others have their position in the burst.
-const MADE_HERE: u8 = u8::MAX;
 
 /// A receive queue, with what to do with its packets.
 #[derive(Debug)]
@@ -280,38 +279,49 @@ impl Poller {
         counters.dropped.of(DropReason::VlanUnknown).add(undecided);
 
         let outcomes = &self.outcomes;
-        let destination = |index: usize| {
-            let outcome = outcomes.get(index)?;
-            match outcome.verdict {
-                Verdict::Send(port) => Some(port),
+        let (mut unsent, mut lost) = (0u32, Lost::default());
+        let made = self.engine.originated();
+        // Nearly always all packets leave by one port: then they are its burst as they are.
+        let only = outcomes.only_port().filter(|_| made.is_empty() && undecided == 0);
+        let only = only.filter(|_| self.burst.resize(&extents));
+        if only.is_none() {
+            let verdicts: ArrayVec<Verdict, BURST> = outcomes.iter().map(|outcome| outcome.verdict).collect();
+            let destination = |index: usize| match verdicts.get(index) {
+                Some(Verdict::Send(port)) => Some(*port),
                 _ => {
-                    account(outcome, counters, stats);
+                    unsent |= 1 << index;
                     None
                 }
-            }
-        };
-        let made = self.engine.originated();
-        let mut lost = Lost::default();
-        let unstaged = if made.is_empty() {
-            self.burst.settle(&extents, destination, &mut self.tx, |_, _| {})
-        } else {
-            self.burst.settle(&extents, destination, &mut self.tx, |position, tx| {
-                stage_made(made.behind(position), tx, counters, &mut lost);
-            })
-        };
-        lost.packets |= unstaged;
+            };
+            let unstaged = if made.is_empty() {
+                self.burst.settle(&extents, destination, &mut self.tx, |_, _| {})
+            } else {
+                self.burst.settle(&extents, destination, &mut self.tx, |position, tx| {
+                    stage_made(made.behind(position), tx, counters, &mut lost);
+                })
+            };
+            lost.packets |= unstaged;
+        }
         // Another core's counter may be a little ahead.
         let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
-        for tx in &mut self.tx {
-            flush(tx, counters, &mut lost);
+        match only.and_then(|port| self.tx.get_mut(usize::from(port.0))) {
+            Some(tx) => {
+                let flushed = self.burst.send(tx, |position| lost.packets |= 1 << position);
+                counters.transmitted.add(flushed.taken);
+            }
+            None => self.tx.iter_mut().for_each(|tx| flush(tx, counters, &mut lost)),
         }
         if lost != Lost::default() {
             count_lost(lost, outcomes, counters, stats);
         }
-        let sent = outcomes.iter().enumerate().filter(|(index, outcome)| {
-            matches!(outcome.verdict, Verdict::Send(_)) && lost.packets >> index & 1 == 0
-        });
-        self.latency.set().record(nanoseconds, sent.map(|(_, outcome)| &outcome.trail));
+        if unsent != 0 {
+            count_unsent(outcomes, counters, stats);
+        }
+        let gone = unsent | lost.packets;
+        let sent = |packets: Range<usize>| packets.len() as u32 - (gone & bits(packets)).count_ones();
+        self.latency
+            .set()
+            .record(nanoseconds, outcomes.runs().map(|(packets, outcome)| (sent(packets), &outcome.trail)));
     }
 
     /// Counts a poll that began at `before` and found so many packets. Returns when it ended.
@@ -326,89 +336,6 @@ impl Poller {
             load.busy_cycles.add(cycles);
         }
         after
-    }
-}
-
-/// The packets of a burst that no device took: those received, a bit for each by its position, and how many made here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Lost {
-    packets: u32,
-    made: u64,
-}
-
-const _: () = assert!(BURST <= u32::BITS as usize);
-
-/// Hands what is staged to the device, and counts what it takes.
-#[inline(always)]
-fn flush(tx: &mut TxBuffer, counters: &WorkerCounters, lost: &mut Lost) {
-    let flushed = tx.flush(|tag| match tag {
-        MADE_HERE => lost.made += 1,
-        position => lost.packets |= 1 << position,
-    });
-    counters.transmitted.add(flushed.taken);
-}
-
-/// Stages packets made here, and leaves room for one more packet by each port. They are in no histogram: they were never
-/// received.
-#[cold]
-fn stage_made<'a>(
-    made: impl Iterator<Item = OriginatedPacket<'a>>,
-    tx: &mut [TxBuffer],
-    counters: &WorkerCounters,
-    lost: &mut Lost,
-) {
-    tx.iter_mut().filter(|tx| tx.is_full()).for_each(|tx| flush(tx, counters, lost));
-    for made in made {
-        counters.originated.add(1);
-        match made.verdict {
-            Verdict::Send(port) => {
-                let mut tx = tx.get_mut(usize::from(port.0));
-                if !tx.as_mut().is_some_and(|tx| tx.originate(made.bytes, MADE_HERE)) {
-                    counters.dropped.of(DropReason::TxFull).add(1);
-                }
-                if let Some(tx) = tx.filter(|tx| tx.is_full()) {
-                    flush(tx, counters, lost);
-                }
-            }
-            Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
-            // Nothing made here is a fragment for one of its own tunnels: that leaves by a port.
-            Verdict::Consumed | Verdict::Held => counters.consumed.add(1),
-            Verdict::Kernel(_) => counters.dropped.of(DropReason::NoKernel).add(1),
-        }
-    }
-}
-
-/// Counts what became of a packet that is not sent.
-#[cold]
-fn account(outcome: &Outcome, counters: &WorkerCounters, stats: &TunnelStats) {
-    match outcome.verdict {
-        // A fragment that is held counts when it is released.
-        Verdict::Send(_) | Verdict::Held => {}
-        Verdict::Consumed => counters.consumed.add(1),
-        Verdict::Drop(reason) => counters.dropped.of(reason).add(1),
-        // No kernel is attached to a worker.
-        Verdict::Kernel(_) => {
-            counters.dropped.of(DropReason::NoKernel).add(1);
-            count_in_tunnel(outcome, DropReason::NoKernel, stats);
-        }
-    }
-}
-
-/// Counts the packets that were to be sent and that no device took.
-#[cold]
-fn count_lost(lost: Lost, outcomes: &Outcomes, counters: &WorkerCounters, stats: &TunnelStats) {
-    counters.dropped.of(DropReason::TxFull).add(u64::from(lost.packets.count_ones()) + lost.made);
-    for (index, outcome) in outcomes.iter().enumerate() {
-        if lost.packets >> index & 1 != 0 {
-            count_in_tunnel(outcome, DropReason::TxFull, stats);
-        }
-    }
-}
-
-/// A drop is also the tunnel's in which the packet was, innermost first.
-fn count_in_tunnel(outcome: &Outcome, reason: DropReason, stats: &TunnelStats) {
-    if let Some(tunnel) = outcome.trail.innermost().and_then(|slot| stats.slot(slot)) {
-        tunnel.dropped.of(reason).add(1);
     }
 }
 

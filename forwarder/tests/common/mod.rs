@@ -183,6 +183,6 @@ impl Gateway {
         let mut outcomes = Outcomes::new();
         self.engine.forward_burst(&self.tables, &self.stats, (port, now), &mut frames, &mut outcomes);
         assert_eq!(outcomes.len(), 1);
-        (outcomes.pop().unwrap(), frames[0].bytes().to_vec())
+        (outcomes.iter().next().unwrap(), frames[0].bytes().to_vec())
     }
 }
