@@ -110,7 +110,7 @@ impl Engine {
         let Some(front) = fronts.get_mut(place) else { return };
         if is_short
             && front.is_wanted()
-            && let Some(learned) = plain::learn(tables, from, frames)
+            && let Some(learned) = plain::learn(tables, from, frames, front)
         {
             *front = learned;
         }

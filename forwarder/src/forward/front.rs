@@ -37,7 +37,7 @@ pub(super) struct Front {
     number: u32,
     label: Label,
     // Where its sender's address begins.
-    sender: u8,
+    sender_at: u8,
     is_from_ipv4: bool,
     // What is behind it.
     at: u8,
@@ -126,7 +126,7 @@ impl Front {
         last: Last::NONE,
         number: 0,
         label: Label::IP,
-        sender: 0,
+        sender_at: 0,
         is_from_ipv4: true,
         at: 0,
         version: Version::V4,
@@ -205,7 +205,7 @@ impl Front {
         self.bytes = *frame.window(0)?;
         let last = self.shells.last()?;
         let (start, len) = last.sender();
-        (self.sender, self.is_from_ipv4) = (start as u8, last.version == Version::V4);
+        (self.sender_at, self.is_from_ipv4) = (start as u8, last.version == Version::V4);
         self.look_at(start..start + len, 0);
         Some(self)
     }
@@ -223,7 +223,7 @@ impl Front {
         if !self.is_on(read.first_chunk()?) {
             return None;
         }
-        let at = usize::from(self.sender);
+        let at = usize::from(self.sender_at);
         Some(match self.is_from_ipv4 {
             true => part::<4>(read, at)? == part::<4>(&self.bytes, at)?,
             false => part::<16>(read, at)? == part::<16>(&self.bytes, at)?,
@@ -293,12 +293,17 @@ impl Front {
     /// What tells the last tunnel of a packet that has this front.
     #[inline(always)]
     pub(super) fn sibling(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Wrapped> {
-        let at = usize::from(self.sender);
-        let sender = match self.is_from_ipv4 {
+        Some(Wrapped::new(tables, self.number, self.sender(frame)?, self.label))
+    }
+
+    /// Who sent a packet that has this front.
+    #[inline(always)]
+    fn sender(&self, frame: &Frame<'_>) -> Option<Sender> {
+        let at = usize::from(self.sender_at);
+        Some(match self.is_from_ipv4 {
             true => ipv4::sender_of(*frame.window(at)?),
             false => ipv6::sender_of(*frame.window(at)?),
-        };
-        Some(Wrapped::new(tables, self.number, sender, self.label))
+        })
     }
 
     /// Whether the frame begins with this front.
@@ -322,6 +327,15 @@ impl Front {
         let differ = |differ, ((one, other), mask): ((&u8, &u8), &u8)| differ | (one ^ other) & mask;
         let bytes = first.iter().zip(&self.bytes).zip(&self.mask);
         bytes.take(N).fold(0, differ) == 0
+    }
+
+    /// Whether both frames have this front, and what they came out of last was sent by different ones.
+    pub(super) fn has_two_senders(&self, one: &Frame<'_>, other: &Frame<'_>) -> bool {
+        let sender = |frame: &Frame<'_>| {
+            let sender = self.sender(frame)?;
+            self.is_in_front_of(frame).then_some(sender)
+        };
+        matches!((sender(one), sender(other)), (Some(one), Some(other)) if one != other)
     }
 
     /// Counts packets out of its last tunnel that go on, for [`settle`](Self::settle), and their bytes behind it.

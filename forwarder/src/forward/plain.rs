@@ -214,10 +214,14 @@ fn open(tables: &Tables, frame: &Frame<'_>, layer: Layer, (shell, taker): (Shell
     Some(Layer { at: shell.inner, ip, hit, sender: inner_sender })
 }
 
-/// The front of the packets of a burst, where the first and the last that come out of a tunnel came in the same one.
+/// The front of the packets of a burst, where the first and the last that come out of a tunnel came in the same one. It is to
+/// take the place of `known`, which is no worse where they have that and come from different senders.
 #[cold]
 #[inline(never)]
-pub(super) fn learn(tables: &Tables, from: &Port, frames: &[Frame<'_>]) -> Option<Front> {
+pub(super) fn learn(tables: &Tables, from: &Port, frames: &[Frame<'_>], known: &Front) -> Option<Front> {
+    if known.holds(tables) && known.has_two_senders(frames.first()?, frames.last()?) {
+        return None;
+    }
     let mut tunneled = frames.iter().filter_map(|frame| {
         let (layer, _) = outermost(tables, from, frame)?;
         matches!(layer.hit, Hit::Local(_)).then_some((frame, layer))
