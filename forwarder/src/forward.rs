@@ -167,7 +167,7 @@ impl Engine {
         &self.originated
     }
 
-    /// What became of fragments that were [`Verdict::Held`] before, during the last burst or the last call of
+    /// What became of fragments that were [`Verdict::Held`](crate::verdict::Verdict::Held) before, during the last burst or the last call of
     /// [`expire`](Self::expire). To be counted after each of both.
     #[inline]
     pub fn released(&self) -> &[Released] {
