@@ -282,8 +282,9 @@ impl Poller {
         let (mut unsent, mut lost) = (0u32, Lost::default());
         let made = self.engine.originated();
         // Nearly always all packets leave by one port: then they are its burst as they are.
-        let only = outcomes.only_port().filter(|_| made.is_empty() && undecided == 0);
-        let only = only.filter(|_| self.burst.resize(&extents));
+        let only = outcomes.only_port().map(|port| usize::from(port.0)).filter(|port| {
+            made.is_empty() && undecided == 0 && *port < self.tx.len() && self.burst.resize(&extents)
+        });
         if only.is_none() {
             let verdicts: ArrayVec<Verdict, BURST> = outcomes.iter().map(|outcome| outcome.verdict).collect();
             let destination = |index: usize| match verdicts.get(index) {
@@ -304,7 +305,7 @@ impl Poller {
         }
         // Another core's counter may be a little ahead.
         let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
-        match only.and_then(|port| self.tx.get_mut(usize::from(port.0))) {
+        match only.and_then(|port| self.tx.get_mut(port)) {
             Some(tx) => {
                 let flushed = self.burst.send(tx, |position| lost.packets |= 1 << position);
                 counters.transmitted.add(flushed.taken);
