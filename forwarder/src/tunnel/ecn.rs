@@ -23,7 +23,7 @@ pub const MASK: u8 = 0b11;
 /// # Errors
 /// [`DropReason::EcnIllegal`] where the outer says CE and the inner is not capable.
 #[inline]
-pub fn combine(outer: u8, inner: u8) -> Result<u8, DropReason> {
+pub const fn combine(outer: u8, inner: u8) -> Result<u8, DropReason> {
     match (inner & MASK, outer & MASK) {
         (NOT_ECT, CE) => Err(DropReason::EcnIllegal),
         (NOT_ECT, _) => Ok(NOT_ECT),
@@ -44,7 +44,7 @@ const LEAVES: u16 = {
     let (mut leaves, mut pair) = (0, 0);
     while pair < 16 {
         let (outer, inner) = (pair >> 2, pair & MASK);
-        if outer == NOT_ECT || outer == inner || inner == CE || (inner == ECT_1 && outer == ECT_0) {
+        if matches!(combine(outer, inner), Ok(kept) if kept == inner) {
             leaves |= 1 << pair;
         }
         pair += 1;
