@@ -28,7 +28,7 @@ use crate::verdict::Ingress;
 use front::Front;
 use journey::Journey;
 pub use outcomes::{Outcome, Outcomes};
-use put::Short;
+use put::{Out, Short};
 pub(crate) use shell::unshell;
 
 /// Packets taken from a device at a time.
@@ -122,7 +122,8 @@ impl Engine {
         let mut done = 0;
         while done < frames.len() {
             if is_short {
-                done += short.take(tail_mut(frames, done), &mut self.identification, outcomes);
+                let mut out = Out { identification: &mut self.identification, outcomes };
+                done += short.take(tail_mut(frames, done), &mut out);
             }
             // The first that did not.
             if let Some(frame) = frames.get_mut(done) {
@@ -167,8 +168,8 @@ impl Engine {
         &self.originated
     }
 
-    /// What became of fragments that were [`Verdict::Held`](crate::verdict::Verdict::Held) before, during the last burst or the last call of
-    /// [`expire`](Self::expire). To be counted after each of both.
+    /// What became of fragments that were [`Held`](crate::verdict::Verdict::Held) before, during the last burst or the last
+    /// call of [`expire`](Self::expire). To be counted after each of both.
     #[inline]
     pub fn released(&self) -> &[Released] {
         self.reassembly.released()

@@ -3,9 +3,10 @@
 //! Packets of one tunnel differ, up to the packet inside, in a few fields only. So a worker remembers the bytes of one such
 //! front, a mask of those that decide what becomes of it, and what became of it: a packet that is alike under the mask takes
 //! the same way to the same place, and only what is not under the mask is looked at: lengths, checksums and traffic
-//! classes. Whatever is not alike is looked at as if there were no front.
+//! classes. Of the last tunnel the sender is not under it either: where that is another, the tunnel is looked up, and all the
+//! rest is the same. Whatever is not alike is looked at as if there were no front.
 
-use super::plain::{Bare, Came, HEAD, Wrapped};
+use super::plain::{Bare, Came, HEAD, Wrapped, glance};
 use super::shell::{Around, Barred, Rules, Shell, check_udp};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
@@ -82,7 +83,7 @@ impl Last {
             came,
             ingress: Ingress::Tunnel(taker.id),
             rules: Rules::new(sender, taker),
-            barred: if label.is_gre() { Barred::from_gre(sender) } else { Barred::NOTHING },
+            barred: Barred::new(label, sender),
         }
     }
 }
@@ -252,19 +253,8 @@ impl Front {
         let at = usize::from(self.at);
         let head: &[u8; HEAD] = part(read, at)?;
         let room = frame.len().checked_sub(at)?;
-        let (ip, hit, is_back) = match self.version {
-            Version::V4 => {
-                let header = head.first_chunk()?;
-                let destination = ipv4::destination(header);
-                (ipv4::plain(header, room)?, tables.hit(&destination)?, destination == last.barred.ipv4)
-            }
-            Version::V6 => {
-                let header = head.first_chunk()?;
-                let destination = ipv6::destination(header);
-                (ipv6::plain(header, room)?, tables.hit(&destination)?, destination == last.barred.ipv6)
-            }
-        };
-        if is_back || ip.protocol == last.barred.protocol {
+        let (ip, hit, _) = glance(tables, head.first_chunk()?, self.version, room)?;
+        if last.barred.bars(head, ip) {
             return None;
         }
         // All headers end where the packet inside does, but for the link's padding.

@@ -12,7 +12,7 @@
 
 use super::BURST;
 use super::front::Front;
-use super::shell::{self, Around, Rules, Shell, is_bounced, unshell};
+use super::shell::{self, Around, Barred, Rules, Shell, unshell};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Hit, Home, Label, Port, Sender, Tables, Taker};
@@ -204,8 +204,7 @@ fn open(tables: &Tables, frame: &Frame<'_>, layer: Layer, (shell, taker): (Shell
     let room = shell.end.checked_sub(shell.inner)?;
     let (ip, hit, inner_sender) = glance(tables, head.first_chunk()?, shell.version, room)?;
     let around = Around::new(outer.traffic_class, rules.is_uniform);
-    let gre = shell.label.is_gre().then_some(sender);
-    if !around.lets_be(ip.traffic_class) || is_bounced(head, ip, gre) {
+    if !around.lets_be(ip.traffic_class) || Barred::new(shell.label, sender).bars(head, ip) {
         return None;
     }
     if taker.has_inner_source && !tables.tunnel(taker.id)?.treatment.decap.lets_out(inner_sender.address()) {

@@ -29,6 +29,13 @@ pub(super) struct Short<'a> {
     run: Run,
 }
 
+/// What packets leave behind.
+pub(super) struct Out<'a> {
+    /// The last identification that was given to an outer packet.
+    pub(super) identification: &'a mut u16,
+    pub(super) outcomes: &'a mut Outcomes,
+}
+
 /// Packets that follow each other out of the same tunnels and into the same, which are counted together.
 struct Run {
     came: Came,
@@ -55,42 +62,35 @@ impl<'a> Short<'a> {
 
     /// Takes packets all their way. Ends at the first about which there is anything unusual, which is not changed. Returns
     /// how many packets come before.
-    pub(super) fn take(
-        &mut self,
-        frames: &mut [Frame<'_>],
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> usize {
+    pub(super) fn take(&mut self, frames: &mut [Frame<'_>], out: &mut Out<'_>) -> usize {
         let mut taken = 0;
         loop {
             if self.has_front {
-                taken += self.take_in_front(tail_mut(frames, taken), identification, outcomes);
+                taken += self.take_in_front(tail_mut(frames, taken), out);
             }
             let frames = tail_mut(frames, taken);
-            let others = self.take_others(frames, identification, outcomes);
+            let others = self.take_others(frames, out);
             taken += others;
             if others == 0 || others == frames.len() {
                 break;
             }
         }
-        self.end_run(outcomes);
+        self.end_run(out.outcomes);
         taken
     }
 
     /// The same as far as packets come in the front that is known.
     #[inline(never)]
-    fn take_in_front(
-        &mut self,
-        frames: &mut [Frame<'_>],
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> usize {
+    fn take_in_front(&mut self, frames: &mut [Frame<'_>], out: &mut Out<'_>) -> usize {
         let mut taken = 0;
         for frame in frames {
             let done = match self.front.is_of_last(frame) {
                 None => break,
-                Some(true) => self.take_last(frame, identification, outcomes),
-                Some(false) => self.take_sibling(frame, identification, outcomes),
+                Some(true) => {
+                    let bare = self.front.see(self.tables, frame);
+                    bare.and_then(|bare| self.go_on(frame, bare, out))
+                }
+                Some(false) => self.take_sibling(frame, out),
             };
             if done.is_none() {
                 break;
@@ -100,42 +100,21 @@ impl<'a> Short<'a> {
         taken
     }
 
-    #[inline(always)]
-    fn take_last(
-        &mut self,
-        frame: &mut Frame<'_>,
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> Option<()> {
-        let bare = self.front.see(self.tables, frame)?;
-        self.go_on(frame, bare, identification, outcomes)
-    }
-
     #[inline(never)]
-    fn take_sibling(
-        &mut self,
-        frame: &mut Frame<'_>,
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> Option<()> {
+    fn take_sibling(&mut self, frame: &mut Frame<'_>, out: &mut Out<'_>) -> Option<()> {
         let bare = self.front.see_sibling(self.tables, frame)?;
-        self.go_on(frame, bare, identification, outcomes)
+        self.go_on(frame, bare, out)
     }
 
     /// The same with packets that do not; where there is a front, with one.
     #[inline(never)]
-    fn take_others(
-        &mut self,
-        frames: &mut [Frame<'_>],
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> usize {
+    fn take_others(&mut self, frames: &mut [Frame<'_>], out: &mut Out<'_>) -> usize {
         let mut taken = 0;
         for frame in frames {
             let Some((layer, ingress)) = plain::outermost(self.tables, self.from, frame) else { break };
             let done = match layer.hit {
-                Hit::Local(number) => self.take_out((layer, number), frame, identification, outcomes),
-                _ => self.go_on(frame, layer.bare(ingress, Came::Bare), identification, outcomes),
+                Hit::Local(number) => self.take_out((layer, number), frame, out),
+                _ => self.go_on(frame, layer.bare(ingress, Came::Bare), out),
             };
             if done.is_none() {
                 break;
@@ -149,27 +128,15 @@ impl<'a> Short<'a> {
     }
 
     #[inline(never)]
-    fn take_out(
-        &mut self,
-        outermost: (Layer, u32),
-        frame: &mut Frame<'_>,
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> Option<()> {
+    fn take_out(&mut self, outermost: (Layer, u32), frame: &mut Frame<'_>, out: &mut Out<'_>) -> Option<()> {
         let bare = plain::come_out(self.tables, frame, outermost, &mut self.off)?;
-        self.go_on(frame, bare, identification, outcomes)
+        self.go_on(frame, bare, out)
     }
 
     /// The way out of a packet behind what it came in: compiled for each of the ways to come, as different things are known
     /// on each.
     #[inline(always)]
-    fn go_on(
-        &mut self,
-        frame: &mut Frame<'_>,
-        bare: Bare,
-        identification: &mut u16,
-        outcomes: &mut Outcomes,
-    ) -> Option<()> {
+    fn go_on(&mut self, frame: &mut Frame<'_>, bare: Bare, out: &mut Out<'_>) -> Option<()> {
         let tables = self.tables;
         let Bare { at, ip, .. } = bare;
         let around = frame.around(at, SHORT)?;
@@ -202,13 +169,13 @@ impl<'a> Short<'a> {
             }
             let sum = if image.has_sums() { payload::plain(packet, ip) } else { Sum::default() };
             let inside = Inside { inherited: Inherited::plain(ip).one_hop_later(), flow, sum };
-            image.fill_within(room, ip.total_len, inside, identification).ok()?;
+            image.fill_within(room, ip.total_len, inside, out.identification).ok()?;
         }
         frame.recut(at, ip.total_len, image.len())?;
         if is_syn {
             lower_mss(tables, self.stats, bare.ingress, ip, image, frame);
         }
-        self.count(bare, id, image, outcomes);
+        self.count(bare, id, image, out.outcomes);
         Some(())
     }
 

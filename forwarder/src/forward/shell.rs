@@ -142,47 +142,40 @@ impl Around {
     }
 }
 
-/// Whether the packet that `head` begins is one of those that are not let out of a GRE tunnel: keepalives, and what the
-/// encapsulator, `gre`, sent itself. See `Decap::admit`.
-#[inline(always)]
-pub(super) fn is_bounced(head: &[u8; HEAD], ip: Plain, gre: Option<Sender>) -> bool {
-    gre.is_some_and(|sender| ip.protocol == protocol::GRE || is_for(head, ip.version, sender))
-}
-
-/// Whether the packet that `head` begins is for this sender.
-#[inline(always)]
-fn is_for(head: &[u8; HEAD], version: Version, sender: Sender) -> bool {
-    match (version, head.first_chunk()) {
-        (Version::V4, Some(header)) => ipv4::sender_of(ipv4::destination(header)) == sender,
-        (Version::V6, Some(_)) => {
-            head.first_chunk().is_some_and(|header| ipv6::sender_of(ipv6::destination(header)) == sender)
-        }
-        (_, None) => false,
-    }
-}
-
-/// The same as [`is_bounced`] asks, where the encapsulator is known before.
+/// The packets that are not let out of a GRE tunnel: keepalives, and what the encapsulator sent itself. See `Decap::admit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Barred {
-    /// GRE, where the tunnel is GRE; else the reserved number, by which no packet is barred that has any other.
-    pub(super) protocol: u8,
-    /// Packets for the encapsulator; the unspecified address, for which nothing is, where it is not asked or of the other
-    /// family.
-    pub(super) ipv4: [u8; 4],
-    pub(super) ipv6: [u8; 16],
+    // GRE, where the tunnel is GRE; else the reserved number, which is no reason to drop a packet but to look again.
+    protocol: u8,
+    // The encapsulator; the unspecified address, for which no packet is, where it is not asked or of the other family.
+    ipv4: [u8; 4],
+    ipv6: [u8; 16],
 }
 
 impl Barred {
-    /// Nothing.
+    /// None.
     pub(super) const NOTHING: Barred = Barred { protocol: 0xff, ipv4: [0; 4], ipv6: [0; 16] };
 
-    /// What is not let out of GRE from this sender.
+    /// Those of a tunnel with this label, whose packets came from this sender.
     #[inline(always)]
-    pub(super) fn from_gre(sender: Sender) -> Self {
+    pub(super) fn new(label: Label, sender: Sender) -> Self {
+        if !label.is_gre() {
+            return Barred::NOTHING;
+        }
         let barred = Barred { protocol: protocol::GRE, ..Barred::NOTHING };
         match sender.is_ipv4 {
             true => Barred { ipv4: sender.ipv4(), ..barred },
             false => Barred { ipv6: sender.ipv6(), ..barred },
         }
+    }
+
+    /// Whether the packet that `head` begins is one of them.
+    #[inline(always)]
+    pub(super) fn bars(&self, head: &[u8; HEAD], ip: Plain) -> bool {
+        let is_back = match ip.version {
+            Version::V4 => head.first_chunk().map(ipv4::destination) == Some(self.ipv4),
+            Version::V6 => head.first_chunk().map(ipv6::destination) == Some(self.ipv6),
+        };
+        is_back || ip.protocol == self.protocol
     }
 }
