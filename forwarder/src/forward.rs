@@ -10,6 +10,7 @@ mod put;
 mod plain;
 mod front;
 mod shell;
+mod warm;
 mod journey;
 mod arrive;
 mod clamp;
@@ -30,6 +31,7 @@ use journey::Journey;
 pub use outcomes::{Outcome, Outcomes};
 use put::{Out, Short};
 pub(crate) use shell::unshell;
+use warm::{Takers, warm};
 
 /// Packets taken from a device at a time.
 pub const BURST: usize = 32;
@@ -114,16 +116,17 @@ impl Engine {
         {
             *front = learned;
         }
+        let mut takers = Takers::new();
         if is_short && tables.is_large() {
             let known = Some(&*front).filter(|front| front.holds(tables));
-            plain::warm(tables, stats, from, frames, known);
+            takers = warm(tables, stats, from, frames, known);
         }
-        let mut short = Short::new(tables, stats, from, front);
+        let mut short = Short::new(tables, stats, from, front, &takers);
         let mut done = 0;
         while done < frames.len() {
             if is_short {
                 let mut out = Out { identification: &mut self.identification, outcomes };
-                done += short.take(tail_mut(frames, done), &mut out);
+                done += short.take(tail_mut(frames, done), done, &mut out);
             }
             // The first that did not.
             if let Some(frame) = frames.get_mut(done) {

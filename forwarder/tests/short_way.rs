@@ -376,28 +376,54 @@ impl<'a> Gate<'a> {
     }
 }
 
+/// Sends packets both ways through a box of `spec`, which is `gateway`'s with more or without.
+fn both_ways(spec: &Spec, gateway: &Spec, draws: Vec<Draw>) -> Result<(), TestCaseError> {
+    let mut far = Gateway::new(&peer(gateway));
+    let tables = Tables::compile(spec).unwrap();
+    let first = draws[0].clone().undamaged();
+    let (first_port, first_bytes) = frame(&first, &mut far);
+    let draws = draws.into_iter().map(|draw| if draw.is_alike { draw.by_the_way_of(&first) } else { draw });
+    let frames: Vec<_> = draws.map(|draw| frame(&draw, &mut far)).collect();
+    for port in [LAN, WAN] {
+        let of_port: Vec<_> =
+            frames.iter().filter(|frame| frame.0 == port).map(|frame| frame.1.clone()).collect();
+        let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
+        let twice = [first_bytes.clone(), first_bytes.clone()];
+        let before = if port == first_port { &twice[..] } else { &[] };
+        for burst in [before, before, &of_port] {
+            prop_assert_eq!(short.forward(port, burst), long.trace(port, burst));
+        }
+        prop_assert_eq!(counters(&short.stats), counters(&long.stats));
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn both_ways_do_the_same(
         choices: [u8; 8], key: u32, draws in prop::collection::vec(draw(), 1..=BURST),
     ) {
         let spec = gateway(choices, key);
-        let mut far = Gateway::new(&peer(&spec));
-        let tables = Tables::compile(&spec).unwrap();
-        let first = draws[0].clone().undamaged();
-        let (first_port, first_bytes) = frame(&first, &mut far);
-        let draws = draws.into_iter().map(|draw| if draw.is_alike { draw.by_the_way_of(&first) } else { draw });
-        let frames: Vec<_> = draws.map(|draw| frame(&draw, &mut far)).collect();
-        for port in [LAN, WAN] {
-            let of_port: Vec<_> = frames.iter().filter(|frame| frame.0 == port).map(|frame| frame.1.clone()).collect();
-            let (mut short, mut long) = (Gate::new(&tables), Gate::new(&tables));
-            let twice = [first_bytes.clone(), first_bytes.clone()];
-            let before = if port == first_port { &twice[..] } else { &[] };
-            for burst in [before, before, &of_port] {
-                prop_assert_eq!(short.forward(port, burst), long.trace(port, burst));
-            }
-            prop_assert_eq!(counters(&short.stats), counters(&long.stats));
-        }
+        both_ways(&spec, &spec, draws)?;
+    }
+}
+
+proptest! {
+    // Each case compiles thousands of tunnels.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Where what packets need is asked for ahead of them.
+    #[test]
+    fn both_ways_do_the_same_with_tables_larger_than_the_caches(
+        choices: [u8; 8], key: u32, draws in prop::collection::vec(draw(), 1..=BURST),
+    ) {
+        let gateway = gateway(choices, key);
+        let mut spec = gateway.clone();
+        spec.tunnels.extend((TUNNELS as u32..5_000).map(|slot| {
+            let sender = format!("100.64.{}.{}", slot >> 8, slot & 0xff);
+            tunnel(&format!("more{slot}"), slot, Encap::Gre, "192.0.2.1", &sender)
+        }));
+        both_ways(&spec, &gateway, draws)?;
     }
 }
 

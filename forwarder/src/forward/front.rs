@@ -10,7 +10,7 @@ use super::plain::{Bare, Came, HEAD, Wrapped, glance};
 use super::shell::{Around, Barred, Rules, Shell, check_udp};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
-use crate::table::{InterfaceId, Label, Sender, Tables, Taker};
+use crate::table::{Home, InterfaceId, Label, Sender, Tables, Taker};
 use crate::verdict::Ingress;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::udp::Udp;
@@ -238,12 +238,23 @@ impl Front {
         self.behind(tables, frame, &self.last)
     }
 
-    /// The same out of another tunnel, which is looked up.
+    /// The same out of another tunnel, which is looked up where it is not `known`.
     #[inline(always)]
-    pub(super) fn see_sibling(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Bare> {
-        let wrapped = self.sibling(tables, frame)?;
-        let taker = wrapped.taker(tables).filter(|taker| !taker.has_inner_source)?;
-        let last = Last::new(Came::InSibling(taker.slot), wrapped.sender, self.label, taker);
+    pub(super) fn see_sibling(
+        &self,
+        tables: &Tables,
+        frame: &Frame<'_>,
+        known: Option<&Taker>,
+    ) -> Option<Bare> {
+        let sender = self.sender(frame)?;
+        let taker = match known {
+            Some(taker) => taker,
+            None => Wrapped::new(tables, self.number, sender, self.label).taker(tables)?,
+        };
+        if taker.has_inner_source {
+            return None;
+        }
+        let last = Last::new(Came::InSibling(taker.slot), sender, self.label, taker);
         self.behind(tables, frame, &last)
     }
 
@@ -286,6 +297,17 @@ impl Front {
         Some(Wrapped::new(tables, self.number, self.sender(frame)?, self.label))
     }
 
+    /// That tunnel, which is looked for from here on.
+    #[inline(always)]
+    pub(super) fn sibling_at<'a>(
+        &self,
+        tables: &'a Tables,
+        frame: &Frame<'_>,
+        home: Home,
+    ) -> Option<&'a Taker> {
+        tables.taker(home, self.number, self.sender(frame)?, self.label)
+    }
+
     /// Who sent a packet that has this front.
     #[inline(always)]
     fn sender(&self, frame: &Frame<'_>) -> Option<Sender> {
@@ -299,6 +321,15 @@ impl Front {
     /// Whether the frame begins with this front.
     pub(super) fn is_in_front_of(&self, frame: &Frame<'_>) -> bool {
         frame.window(0).is_some_and(|first| self.is_on(first))
+    }
+
+    /// Whether the frame may well begin with this front, by what follows the last sender: for asking only.
+    #[inline(always)]
+    pub(super) fn may_be_in_front_of(&self, frame: &Frame<'_>) -> bool {
+        let at = usize::from(self.sender_at) + if self.is_from_ipv4 { 4 } else { 16 };
+        let word = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        let (found, expected) = (word(frame.window(at)), word(part(&self.bytes, at)));
+        (found ^ expected) & word(part(&self.mask, at)) == 0
     }
 
     /// Whether a packet that begins so has this front.

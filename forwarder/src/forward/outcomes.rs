@@ -50,21 +50,23 @@ impl Outcomes {
     /// Adds that of the next packet. One more than [`BURST`] is lost.
     #[inline]
     pub fn push(&mut self, outcome: Outcome) {
-        if self.runs.last().is_none_or(|(last, _)| *last != outcome) {
-            let _ = self.begin(outcome);
+        if self.runs.last().is_none_or(|(last, _)| *last != outcome)
+            && let Some(trail) = self.begin(outcome.verdict)
+        {
+            *trail = outcome.trail;
         }
         self.go_on(1);
     }
 
-    /// Has the packets that [go on](Self::go_on) come to this, at least one. Returns their tunnels, to be added to where they
-    /// lie: a trail that was just written to is dear to copy. `None` where there are [`BURST`] packets.
+    /// Has the packets that [go on](Self::go_on) come to this, at least one. Returns their tunnels, to be written where they
+    /// lie: a trail that was just put together is dear to copy. `None` where there are [`BURST`] packets.
     #[inline(always)]
-    pub(super) fn begin(&mut self, outcome: Outcome) -> Option<&mut Trail> {
+    pub(super) fn begin(&mut self, verdict: Verdict) -> Option<&mut Trail> {
         let start = self.len();
         if start == BURST {
             return None;
         }
-        self.runs.try_push((outcome, start)).ok()?;
+        self.runs.try_push((Outcome { verdict, trail: Trail::NONE }, start)).ok()?;
         self.runs.last_mut().map(|(outcome, _)| &mut outcome.trail)
     }
 

@@ -7,20 +7,17 @@
 //! is one place that decides what is dropped and why, and this one is only faster. That both do the same with all packets
 //! that this one takes is tested with random and damaged ones.
 //!
-//! Where the tables are larger than the caches, [`warm`] goes through the burst before, and asks for the memory that will be
-//! needed.
+//! Where the tables are larger than the caches, the burst is gone through [before](super::warm), to ask for the memory that will
+//! be needed.
 
-use super::BURST;
 use super::front::Front;
 use super::shell::{self, Around, Barred, Rules, Shell, unshell};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
 use crate::table::{Hit, Home, Label, Port, Sender, Tables, Taker};
-use crate::tunnel::encap::Image;
 use crate::verdict::Ingress;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::{ethernet, ipv4, ipv6, part};
-use arrayvec::ArrayVec;
 
 /// Bytes of a frame that the first look may read: the headers of the link, of IPv6, of UDP and of GRE with a key.
 const FIRST: usize = 96;
@@ -140,7 +137,7 @@ pub(super) fn glance(
 /// What tells the tunnel that a packet for the box came in, and where to look for who takes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wrapped {
-    home: Home,
+    pub(super) home: Home,
     number: u32, // of the box's address
     pub(super) sender: Sender,
     label: Label,
@@ -155,7 +152,12 @@ impl Wrapped {
 
     /// That behind the IP header of `layer`, which is for the box's address of this number, with its headers.
     #[inline(always)]
-    fn read(tables: &Tables, frame: &Frame<'_>, layer: &Layer, number: u32) -> Option<(Shell, Self)> {
+    pub(super) fn read(
+        tables: &Tables,
+        frame: &Frame<'_>,
+        layer: &Layer,
+        number: u32,
+    ) -> Option<(Shell, Self)> {
         let upper = frame.window(layer.at + layer.ip.header_len())?;
         let shell = unshell(tables.local_at(number)?, upper, layer.at, layer.ip)?;
         Some((shell, Wrapped::new(tables, number, layer.sender, shell.label)))
@@ -243,56 +245,4 @@ fn learn_from(tables: &Tables, mut layer: Layer, frame: &Frame<'_>) -> Option<Fr
         layer = inside;
     }
     front.end(frame)
-}
-
-/// Asks for what will be looked up for the packets, and then, as their names are in memory by that time, for the counters of
-/// the tunnels that they enter or leave first.
-#[inline(never)]
-pub(super) fn warm(
-    tables: &Tables,
-    stats: &TunnelStats,
-    from: &Port,
-    frames: &[Frame<'_>],
-    front: Option<&Front>,
-) {
-    let asked: ArrayVec<Asked<'_>, BURST> =
-        frames.iter().filter_map(|frame| ask(tables, from, frame, front)).collect();
-    for asked in &asked {
-        let slot = match asked {
-            Asked::Image(image) => image.slot(),
-            Asked::Taker(wrapped) => wrapped.taker(tables).map(|taker| taker.slot),
-        };
-        if let Some(slot) = slot {
-            stats.prefetch(slot);
-        }
-    }
-}
-
-/// What will be looked up for a packet.
-enum Asked<'a> {
-    Image(&'a Image),
-    Taker(Wrapped),
-}
-
-#[inline(always)]
-fn ask<'a>(tables: &'a Tables, from: &Port, frame: &Frame<'_>, front: Option<&Front>) -> Option<Asked<'a>> {
-    if let Some(front) = front.filter(|front| front.is_in_front_of(frame)) {
-        let wrapped = front.sibling(tables, frame)?;
-        tables.prefetch_taker(wrapped.home);
-        return Some(Asked::Taker(wrapped));
-    }
-    let (layer, _) = outermost(tables, from, frame)?;
-    match layer.hit {
-        Hit::Image(id) => {
-            let image = tables.image(id)?;
-            image.prefetch();
-            Some(Asked::Image(image))
-        }
-        Hit::Local(number) => {
-            let (_, wrapped) = Wrapped::read(tables, frame, &layer, number)?;
-            tables.prefetch_taker(wrapped.home);
-            Some(Asked::Taker(wrapped))
-        }
-        Hit::Ways(_) => None,
-    }
 }

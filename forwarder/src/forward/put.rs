@@ -2,12 +2,12 @@
 
 use super::clamp::{self, Crossing};
 use super::front::Front;
-use super::outcomes::{Outcome, Outcomes};
+use super::outcomes::Outcomes;
 use super::plain::{self, Bare, Came, HEAD, Layer, TakenOff};
 use super::tail_mut;
 use crate::frame::Frame;
-use crate::stats::{Trail, TunnelStats};
-use crate::table::{Hit, ImageId, Port, Tables};
+use crate::stats::TunnelStats;
+use crate::table::{Hit, ImageId, Port, Taker, Tables};
 use crate::tunnel::encap::{Image, Inside, SHORT};
 use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
@@ -25,6 +25,7 @@ pub(super) struct Short<'a> {
     front: &'a mut Front,
     has_front: bool,  // it is known, and holds with these tables
     strangers: usize, // packets that came in tunnels, but not in the front
+    takers: &'a [Option<&'a Taker>],
     off: TakenOff,
     run: Run,
 }
@@ -49,24 +50,26 @@ impl Run {
 }
 
 impl<'a> Short<'a> {
-    /// Nothing yet.
+    /// Nothing yet. `takers` are those of the burst's packets that have the front, where these were asked for.
     pub(super) fn new(
         tables: &'a Tables,
         stats: &'a TunnelStats,
         from: &'a Port,
         front: &'a mut Front,
+        takers: &'a [Option<&'a Taker>],
     ) -> Self {
         let has_front = front.holds(tables);
-        Short { tables, stats, from, front, has_front, strangers: 0, off: TakenOff::NOTHING, run: Run::NONE }
+        let (off, run) = (TakenOff::NOTHING, Run::NONE);
+        Short { tables, stats, from, front, has_front, strangers: 0, takers, off, run }
     }
 
-    /// Takes packets all their way. Ends at the first about which there is anything unusual, which is not changed. Returns
-    /// how many packets come before.
-    pub(super) fn take(&mut self, frames: &mut [Frame<'_>], out: &mut Out<'_>) -> usize {
+    /// Takes packets all their way, which follow so many others of the burst. Ends at the first about which there is anything
+    /// unusual, which is not changed. Returns how many packets come before.
+    pub(super) fn take(&mut self, frames: &mut [Frame<'_>], before: usize, out: &mut Out<'_>) -> usize {
         let mut taken = 0;
         loop {
             if self.has_front {
-                taken += self.take_in_front(tail_mut(frames, taken), out);
+                taken += self.take_in_front(tail_mut(frames, taken), before + taken, out);
             }
             let frames = tail_mut(frames, taken);
             let others = self.take_others(frames, out);
@@ -81,7 +84,7 @@ impl<'a> Short<'a> {
 
     /// The same as far as packets come in the front that is known.
     #[inline(never)]
-    fn take_in_front(&mut self, frames: &mut [Frame<'_>], out: &mut Out<'_>) -> usize {
+    fn take_in_front(&mut self, frames: &mut [Frame<'_>], before: usize, out: &mut Out<'_>) -> usize {
         let mut taken = 0;
         for frame in frames {
             let done = match self.front.is_of_last(frame) {
@@ -90,7 +93,10 @@ impl<'a> Short<'a> {
                     let bare = self.front.see(self.tables, frame);
                     bare.and_then(|bare| self.go_on(frame, bare, out))
                 }
-                Some(false) => self.take_sibling(frame, out),
+                Some(false) => {
+                    let known = self.takers.get(before + taken).copied().flatten();
+                    self.take_sibling(frame, known, out)
+                }
             };
             if done.is_none() {
                 break;
@@ -101,8 +107,13 @@ impl<'a> Short<'a> {
     }
 
     #[inline(never)]
-    fn take_sibling(&mut self, frame: &mut Frame<'_>, out: &mut Out<'_>) -> Option<()> {
-        let bare = self.front.see_sibling(self.tables, frame)?;
+    fn take_sibling(
+        &mut self,
+        frame: &mut Frame<'_>,
+        known: Option<&Taker>,
+        out: &mut Out<'_>,
+    ) -> Option<()> {
+        let bare = self.front.see_sibling(self.tables, frame, known)?;
         self.go_on(frame, bare, out)
     }
 
@@ -185,31 +196,31 @@ impl<'a> Short<'a> {
         // Tunnels whose headers were read one by one are the packet's own.
         if bare.came == Came::InTunnels || (self.run.came, self.run.image) != (bare.came, id) {
             self.end_run(outcomes);
-            self.begin_run(bare.came, id, image, outcomes);
+            self.begin_run(bare, id, image, outcomes);
+        } else {
+            self.run.packets += 1;
+            self.run.bytes += bare.ip.total_len as u64;
         }
-        self.run.packets += 1;
-        self.run.bytes += bare.ip.total_len as u64;
     }
 
     #[inline(always)]
-    fn begin_run(&mut self, came: Came, id: ImageId, image: &Image, outcomes: &mut Outcomes) {
-        self.run = Run { came, image: id, packets: 0, bytes: 0 };
-        let trail = match came {
-            Came::Bare => Trail::NONE,
-            Came::InFront => self.front.trail(),
-            Came::InSibling(_) => self.front.carriers(),
-            Came::InTunnels => self.off.trail,
-        };
-        let trail = outcomes.begin(Outcome { verdict: Verdict::Send(image.port()), trail });
+    fn begin_run(&mut self, bare: Bare, id: ImageId, image: &Image, outcomes: &mut Outcomes) {
+        let came = bare.came;
+        self.run = Run { came, image: id, packets: 1, bytes: bare.ip.total_len as u64 };
         // No burst has more packets than there is room for.
-        let Some(trail) = trail else { return };
+        let Some(trail) = outcomes.begin(Verdict::Send(image.port())) else { return };
         match came {
-            Came::InSibling(slot) => trail.left(slot),
+            Came::Bare => {}
+            Came::InFront => *trail = self.front.trail(),
+            Came::InSibling(slot) => {
+                *trail = self.front.carriers();
+                trail.left(slot);
+            }
             Came::InTunnels => {
+                *trail = self.off.trail;
                 self.strangers += 1;
                 self.off.count(self.stats);
             }
-            Came::Bare | Came::InFront => {}
         }
         image.enter(trail);
     }

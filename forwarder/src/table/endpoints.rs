@@ -223,11 +223,12 @@ impl Endpoints {
         }
     }
 
-    /// Asks for a line.
+    /// Asks for a line, and the one behind it: a third of the look-ups end there.
     #[inline(always)]
     pub(super) fn prefetch(&self, home: Home) {
         if let Some(line) = self.lines.get(home.0) {
             prefetch(line);
+            prefetch((&raw const *line).wrapping_add(1));
         }
     }
 
