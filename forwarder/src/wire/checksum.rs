@@ -21,11 +21,7 @@ impl Sum {
         for word in words {
             sum += u128::from(u64::from_ne_bytes(*word));
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        sum += u128::from(u64::from_ne_bytes(last));
+        sum += u128::from(last_word(bytes, rest));
         let (lower, upper) = (sum as u64, (sum >> 64) as u64);
         Sum((lower >> 32) + (lower & 0xffff_ffff) + upper)
     }
@@ -108,6 +104,19 @@ impl Add for Sum {
         // Each side is below 2⁴⁸ for anything that fits a packet.
         Sum(self.0 + other.0)
     }
+}
+
+/// The `rest` of `bytes`, at most seven, as a word that is filled up with zeros.
+#[inline(always)]
+fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
+    let word = match bytes.last_chunk() {
+        // Together with bytes before it, which are shifted out: copied to a place of its own it would be waited for.
+        Some(last) => {
+            u64::from_le_bytes(*last).checked_shr(u64::BITS - 8 * rest.len() as u32).unwrap_or_default()
+        }
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    u64::from_ne_bytes(word.to_le_bytes())
 }
 
 /// The checksum after a word that it covers, which was not smaller, has become less by `less`: that much more, with the
