@@ -7,7 +7,7 @@ use super::plain::{self, Bare, Came, HEAD, Layer, TakenOff};
 use super::tail_mut;
 use crate::frame::Frame;
 use crate::stats::TunnelStats;
-use crate::table::{Hit, ImageId, Port, Taker, Tables};
+use crate::table::{Hit, ImageId, Port, Tables, Taker};
 use crate::tunnel::encap::{Image, Inside, SHORT};
 use crate::tunnel::flow::FlowHash;
 use crate::tunnel::layer::Inherited;
