@@ -8,10 +8,11 @@ mod common;
 
 use common::*;
 use forwarder::dpdk::{
-    Burst, DpdkError, Eal, EalOptions, Extents, Flushed, HandedOver, Handoff, Port, PortOptions, Queues, Rss,
+    Burst, DpdkError, Eal, EalOptions, Flushed, HandedOver, Handoff, Port, PortOptions, Queues, Rss,
     RxQueues, Spread,
 };
 use forwarder::forward::BURST;
+use forwarder::frame::Frame;
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencySet, TunnelStats, WorkerCounters, WorkerLoad, latency_exchange};
 use forwarder::table::{Encap, Generation, InterfaceId, PortId, RouteTarget, Spec, Tables, TunnelId};
@@ -98,28 +99,25 @@ fn bursts_give_every_buffer_back(eal: &Eal) {
     assert_eq!(queues.tx.flush(none), Flushed { taken: 1, refused: 0 });
     let mut burst = Burst::new(eal);
     assert_eq!(burst.receive(rx), 0);
-    let mut frames = burst.frames();
-    assert_eq!(frames[0].bytes(), bytes);
-    frames[0].pop_front(14).unwrap();
-    frames[0].push_front(28).unwrap()[..28].fill(0x5a);
-    let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
-    drop(frames);
-    assert_eq!(
-        burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}),
-        0
-    );
+    let outside = burst.rewrite(|frames| {
+        assert_eq!(frames[0].bytes(), bytes);
+        frames[0].pop_front(14).unwrap();
+        frames[0].push_front(28).unwrap()[..28].fill(0x5a);
+    });
+    assert_eq!(outside, 0);
+    assert_eq!(burst.settle(|_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}), 0);
     assert!(burst.is_empty());
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
     burst.receive(rx);
-    assert_eq!(burst.frames()[0].bytes()[..28], [0x5a; 28]);
-    assert_eq!(burst.frames()[0].bytes()[28..], bytes[14..]);
+    let expected = [&[0x5a; 28], &bytes[14..]].concat();
+    burst.rewrite(|frames| assert_eq!(frames[0].bytes(), expected));
 
-    // An extent outside the buffer is refused, not believed.
-    let outside: Extents = [(60_000, 60_000)].into_iter().collect();
-    assert_eq!(
-        burst.settle(&outside, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}),
-        1
-    );
+    // What a frame became is not believed where that is not within the packet's buffer.
+    let elsewhere = Vec::leak(vec![0; 1 << 17]);
+    let outside = burst.rewrite(|frames| frames[0] = Frame::new(elsewhere, 60_000, 60_000));
+    assert_eq!(outside, 1);
+    burst.rewrite(|frames| assert_eq!(frames[0].bytes(), expected));
+    assert_eq!(burst.settle(|_| Some(PortId(9)), std::slice::from_mut(&mut queues.tx), |_, _| {}), 1);
     assert_eq!(queues.tx.len(), 0);
     assert!(!queues.tx.originate(&vec![0; 60_000], 0));
 
@@ -177,14 +175,13 @@ fn a_frame_of_9000_bytes_is_one_buffer(eal: &Eal, folder: &Path) {
     let mut queues = ports[0].take_queues(0).unwrap();
     let mut burst = Burst::new(eal);
     assert_eq!(burst.receive(&mut queues.rx[0]), 1);
-    let mut frames = burst.frames();
-    assert_eq!(frames.len(), 1);
-    assert_eq!(frames[0].bytes(), jumbo(9_022));
-    assert_eq!(frames[0].headroom(), forwarder::frame::HEADROOM);
-    frames[0].push_front(100).unwrap()[..100].fill(0x5a);
-    let extents: Extents = frames.iter().map(|frame| frame.extent()).collect();
-    drop(frames);
-    burst.settle(&extents, |_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {});
+    burst.rewrite(|frames| {
+        assert_eq!(frames.len(), 1);
+        assert_eq!(frames[0].bytes(), jumbo(9_022));
+        assert_eq!(frames[0].headroom(), forwarder::frame::HEADROOM);
+        frames[0].push_front(100).unwrap()[..100].fill(0x5a);
+    });
+    burst.settle(|_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {});
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
     drop((burst, queues, ports));
     assert_eq!(read_pcap(&output), [[vec![0x5a; 100], jumbo(9_022)].concat()]);
@@ -564,13 +561,15 @@ fn single_packets_fill_a_ring_no_sooner_than_bursts_do(eal: &Eal) {
     let mut into = Burst::new(eal);
     while let Some(parcel) = other.take(0, &mut into, std::slice::from_ref(&queues.tx)) {
         assert_eq!((parcel.port, parcel.received_at), (PortId(0), taken.len() as u64));
-        taken.extend(into.frames().iter().map(|frame| {
-            let (number, rest) = frame.bytes().split_first_chunk().unwrap();
-            let number = u64::from_be_bytes(*number);
-            let len = if number.is_multiple_of(3) { 300 } else { number as usize % 120 };
-            assert_eq!(rest, vec![number as u8; len]);
-            number
-        }));
+        into.rewrite(|frames| {
+            taken.extend(frames.iter().map(|frame| {
+                let (number, rest) = frame.bytes().split_first_chunk().unwrap();
+                let number = u64::from_be_bytes(*number);
+                let len = if number.is_multiple_of(3) { 300 } else { number as usize % 120 };
+                assert_eq!(rest, vec![number as u8; len]);
+                number
+            }));
+        });
         assert_eq!(own.flush(u64::MAX).refused, 0);
     }
     assert_eq!(taken, (0..number - 1).collect::<Vec<u64>>());

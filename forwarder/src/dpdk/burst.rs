@@ -12,12 +12,6 @@ use crate::hint::prefetch;
 use crate::table::PortId;
 use arrayvec::ArrayVec;
 
-/// Frames of one burst.
-pub type Frames<'a> = ArrayVec<Frame<'a>, BURST>;
-
-/// Where each packet of a burst begins in its buffer, and its length: what its [`Frame`] became.
-pub type Extents = ArrayVec<(u32, u32), BURST>;
-
 /// Up to [`BURST`] packets.
 #[derive(Debug)]
 pub struct Burst {
@@ -72,20 +66,22 @@ impl Burst {
         self.mbufs = mbufs;
     }
 
-    /// The packets, each over its whole buffer.
-    #[inline]
-    pub fn frames(&mut self) -> Frames<'_> {
-        self.mbufs.iter_mut().map(Mbuf::frame).collect()
-    }
-
-    /// Writes each packet's extent back. `false` where one is missing or not within its buffer.
+    /// Has `work` change the packets, each of which is shown over its whole buffer, and makes each what its frame became.
+    /// Returns, a bit for each by its position, those of which that is not within the buffer, and which stay as they were.
     #[inline(always)]
-    pub fn resize(&mut self, extents: &Extents) -> bool {
-        let mut all_fit = extents.len() == self.mbufs.len();
-        for (mbuf, (start, len)) in self.mbufs.iter_mut().zip(extents) {
-            all_fit &= mbuf.resize(*start as usize, *len as usize).is_some();
+    pub fn rewrite(&mut self, work: impl FnOnce(&mut [Frame<'_>])) -> u32 {
+        let mut frames: ArrayVec<Frame<'_>, BURST> = ArrayVec::new();
+        for mbuf in &mut self.mbufs {
+            // SAFETY: nothing but the frame sees the buffer before the frames are gone, which is before this returns.
+            frames.push(unsafe { mbuf.frame_apart() });
         }
-        all_fit
+        work(&mut frames);
+        let mut outside = 0;
+        for (index, (mbuf, frame)) in self.mbufs.iter_mut().zip(&frames).enumerate() {
+            let (start, len) = frame.extent();
+            outside |= u32::from(mbuf.resize(start as usize, len as usize).is_none()) << index;
+        }
+        outside
     }
 
     /// Empties the burst: hands all packets to the device of `tx`, in front of what is staged there; names the position of
@@ -95,30 +91,25 @@ impl Burst {
         tx.send(&mut self.mbufs, refused)
     }
 
-    /// Empties the burst: writes each packet's extent back, stages it where `destination` names a port that `tx` has, at
-    /// that port's position, with its own position as tag, and frees it otherwise. A packet without extent, or with one
-    /// that is not within its buffer, is freed as well. After each packet `behind` may stage more. Returns, a bit for each
-    /// by its position, those that had a destination and were freed all the same.
+    /// Empties the burst: stages each packet where `destination` names a port that `tx` has, at that port's position, with its
+    /// own position as tag, and frees it otherwise. After each packet `behind` may stage more. Returns, a bit for each by its
+    /// position, those that had a destination and were freed all the same.
     #[inline(always)]
     pub fn settle(
         &mut self,
-        extents: &Extents,
         mut destination: impl FnMut(usize) -> Option<PortId>,
         tx: &mut [TxBuffer],
         mut behind: impl FnMut(usize, &mut [TxBuffer]),
     ) -> u32 {
         let mut freed: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut lost = 0;
-        for (index, mut mbuf) in self.mbufs.drain(..).enumerate() {
+        for (index, mbuf) in self.mbufs.drain(..).enumerate() {
             match destination(index) {
                 None => freed.push(mbuf),
                 Some(port) => {
-                    let resized = extents
-                        .get(index)
-                        .and_then(|(start, len)| mbuf.resize(*start as usize, *len as usize));
-                    let staged = match (resized, tx.get_mut(usize::from(port.0))) {
-                        (Some(()), Some(tx)) => tx.stage(mbuf, index as u8),
-                        _ => Err(mbuf),
+                    let staged = match tx.get_mut(usize::from(port.0)) {
+                        Some(tx) => tx.stage(mbuf, index as u8),
+                        None => Err(mbuf),
                     };
                     if let Err(mbuf) = staged {
                         freed.push(mbuf);

@@ -54,11 +54,22 @@ impl Mbuf {
     /// The packet, in its whole buffer.
     #[inline(always)]
     pub(crate) fn frame(&mut self) -> Frame<'_> {
+        // SAFETY: `self` is borrowed for as long as the frame.
+        unsafe { self.frame_apart() }
+    }
+
+    /// The same for as long as the caller likes.
+    ///
+    /// # Safety
+    /// The buffer is not freed, nor seen otherwise, while the frame is in use. What the other functions here read and write is
+    /// the descriptor, which is not part of it.
+    #[inline(always)]
+    pub(super) unsafe fn frame_apart<'a>(&mut self) -> Frame<'a> {
         // SAFETY: the descriptor is owned by `self`, and the offset is this field's.
         let len = unsafe { self.field::<u16>(CULVERT_MBUF_DATA_LEN).read() };
         let start = self.data_offset();
         // SAFETY: the pool made the buffer with this address and length, in memory that was zeroed before its first use;
-        // it belongs to this mbuf alone, as culvert never shares one, and `self` is borrowed for as long as the slice.
+        // it belongs to this mbuf alone, as culvert never shares one, and the caller sees to the rest.
         let buffer = unsafe { std::slice::from_raw_parts_mut(self.buffer(), self.capacity()) };
         Frame::within(buffer, start, len)
     }

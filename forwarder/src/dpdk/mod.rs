@@ -19,7 +19,7 @@ mod spreading;
 mod queue;
 mod thread;
 
-pub use burst::{Burst, Extents, Frames};
+pub use burst::Burst;
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
 pub use handoff::{HandedOver, Handoff, RingGauge, Taken};

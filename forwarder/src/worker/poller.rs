@@ -3,7 +3,7 @@
 use super::account::{Lost, bits, count_lost, count_unsent, flush, stage_made};
 use super::idle::Rest;
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
-use crate::dpdk::{Burst, Eal, Extents, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
+use crate::dpdk::{Burst, Eal, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
 use crate::forward::{BURST, Engine, Host, Outcomes};
 use crate::frame::Frame;
 use crate::hint::tsc;
@@ -262,12 +262,11 @@ impl Poller {
         let generation = self.subscriber.current();
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.outcomes.clear();
-        let mut frames = self.burst.frames();
         let arrival = (port, self.clock.nanoseconds(now));
-        self.tap.before(port, &frames);
-        self.engine.forward_burst(&generation.tables, stats, arrival, &mut frames, &mut self.outcomes);
-        let extents: Extents = frames.iter().map(Frame::extent).collect();
-        drop(frames);
+        let outside = self.burst.rewrite(|frames| {
+            self.tap.before(port, frames);
+            self.engine.forward_burst(&generation.tables, stats, arrival, frames, &mut self.outcomes);
+        });
         self.tap.after(port, arrival.1, generation.number, &self.outcomes);
 
         let counters = &*self.counters;
@@ -282,12 +281,18 @@ impl Poller {
         let (mut unsent, mut lost) = (0u32, Lost::default());
         let made = self.engine.originated();
         // Nearly always all packets leave by one port: then they are its burst as they are.
-        let only = outcomes.only_port().map(|port| usize::from(port.0)).filter(|port| {
-            made.is_empty() && undecided == 0 && *port < self.tx.len() && self.burst.resize(&extents)
-        });
+        let only = outcomes
+            .only_port()
+            .map(|port| usize::from(port.0))
+            .filter(|port| made.is_empty() && undecided == 0 && outside == 0 && *port < self.tx.len());
         if only.is_none() {
+            let mut lost_outside = 0u32;
             let verdicts: ArrayVec<Verdict, BURST> = outcomes.iter().map(|outcome| outcome.verdict).collect();
             let destination = |index: usize| match verdicts.get(index) {
+                Some(Verdict::Send(_)) if outside >> index & 1 != 0 => {
+                    lost_outside |= 1 << index;
+                    None
+                }
                 Some(Verdict::Send(port)) => Some(*port),
                 _ => {
                     unsent |= 1 << index;
@@ -295,13 +300,13 @@ impl Poller {
                 }
             };
             let unstaged = if made.is_empty() {
-                self.burst.settle(&extents, destination, &mut self.tx, |_, _| {})
+                self.burst.settle(destination, &mut self.tx, |_, _| {})
             } else {
-                self.burst.settle(&extents, destination, &mut self.tx, |position, tx| {
+                self.burst.settle(destination, &mut self.tx, |position, tx| {
                     stage_made(made.behind(position), tx, counters, &mut lost);
                 })
             };
-            lost.packets |= unstaged;
+            lost.packets |= unstaged | lost_outside;
         }
         // Another core's counter may be a little ahead.
         let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
