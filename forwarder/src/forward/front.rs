@@ -64,23 +64,17 @@ struct Count {
 /// The last tunnel of a front.
 #[derive(Clone, Copy, Debug)]
 struct Last {
-    came: Came,
     ingress: Ingress,
     rules: Rules,
     barred: Barred,
 }
 
 impl Last {
-    const NONE: Last = Last {
-        came: Came::InFront,
-        ingress: Ingress::Interface(InterfaceId(0)),
-        rules: Rules::NONE,
-        barred: Barred::NOTHING,
-    };
+    const NONE: Last =
+        Last { ingress: Ingress::Interface(InterfaceId(0)), rules: Rules::NONE, barred: Barred::NOTHING };
 
-    fn new(came: Came, sender: Sender, label: Label, taker: &Taker) -> Self {
+    fn new(sender: Sender, label: Label, taker: &Taker) -> Self {
         Last {
-            came,
             ingress: Ingress::Tunnel(taker.id),
             rules: Rules::new(sender, taker),
             barred: Barred::new(label, sender),
@@ -101,19 +95,14 @@ struct Headers {
 impl Headers {
     /// Where the sender's address begins, and its length.
     fn sender(&self) -> (usize, usize) {
-        match self.version {
-            Version::V4 => (usize::from(self.ip) + ipv4::SOURCE, 4),
-            Version::V6 => (usize::from(self.ip) + ipv6::SOURCE, 16),
-        }
+        let len = if self.version == Version::V4 { 4 } else { 16 };
+        (usize::from(self.ip) + self.version.source_at(), len)
     }
 
     /// Whether the UDP datagram of `frame` ends here, and its checksum is right.
     #[inline(never)]
     fn is_udp_intact(&self, frame: &Frame<'_>, end: usize, rules: Rules) -> bool {
-        let (ip, udp) = (usize::from(self.ip), usize::from(self.udp));
-        let len = frame.window::<{ Udp::LEN }>(udp).and_then(|header| Some(Udp::new(header).ok()?.length()));
-        len.is_some_and(|len| udp + len == end)
-            && check_udp(frame, udp..end, (ip, self.version), rules.takes_zero_checksum).is_some()
+        check_udp(frame, (self.ip.into(), self.version), end, rules.takes_zero_checksum).is_some()
     }
 }
 
@@ -175,14 +164,13 @@ impl Front {
                 self.look_at(ip + 6..ip + 7, ((ipv4::MF | ipv4::OFFSET) >> 8) as u8);
                 self.look_at(ip + 7..ip + 8, 0xff);
                 self.look_at(ip + 9..ip + 10, 0xff);
-                self.look_at(ip + ipv4::SOURCE..upper, 0xff);
             }
             Version::V6 => {
                 self.look_at(ip..ip + 1, 0xf0);
                 self.look_at(ip + 6..ip + 7, 0xff);
-                self.look_at(ip + ipv6::SOURCE..upper, 0xff);
             }
         }
+        self.look_at(ip + version.source_at()..upper, 0xff);
         if udp == 0 {
             self.look_at(upper..inner, 0xff);
         } else {
@@ -195,7 +183,7 @@ impl Front {
         self.shells.try_push(headers).ok()?;
         (self.at, self.version) = (inner as u8, shell.version);
         (self.number, self.label) = (number, shell.label);
-        self.last = Last::new(Came::InFront, sender, shell.label, taker);
+        self.last = Last::new(sender, shell.label, taker);
         self.carriers = self.trail;
         self.trail.left(taker.slot);
         Some(())
@@ -235,7 +223,7 @@ impl Front {
     /// it.
     #[inline(always)]
     pub(super) fn see(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Bare> {
-        self.behind(tables, frame, &self.last)
+        self.behind(tables, frame, &self.last, Came::InFront)
     }
 
     /// The same out of another tunnel, which is looked up where it is not `known`.
@@ -254,12 +242,12 @@ impl Front {
         if taker.has_inner_source {
             return None;
         }
-        let last = Last::new(Came::InSibling(taker.slot), sender, self.label, taker);
-        self.behind(tables, frame, &last)
+        let last = Last::new(sender, self.label, taker);
+        self.behind(tables, frame, &last, Came::InSibling(taker.slot))
     }
 
     #[inline(always)]
-    fn behind(&self, tables: &Tables, frame: &Frame<'_>, last: &Last) -> Option<Bare> {
+    fn behind(&self, tables: &Tables, frame: &Frame<'_>, last: &Last, came: Came) -> Option<Bare> {
         let read: &[u8; READ] = frame.window(0)?;
         let at = usize::from(self.at);
         let head: &[u8; HEAD] = part(read, at)?;
@@ -288,7 +276,7 @@ impl Front {
             class = outer.traffic_class;
             rules = shell.carrier;
         }
-        Some(Bare { at, ip, hit, ingress: last.ingress, came: last.came })
+        Some(Bare { at, ip, hit, ingress: last.ingress, came })
     }
 
     /// What tells the last tunnel of a packet that has this front.

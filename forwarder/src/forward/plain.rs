@@ -199,8 +199,7 @@ fn open(tables: &Tables, frame: &Frame<'_>, layer: Layer, (shell, taker): (Shell
     let Layer { at, ip: outer, sender, .. } = layer;
     let rules = Rules::new(sender, taker);
     if shell.udp != 0 {
-        let udp = shell.udp..shell.end;
-        shell::check_udp(frame, udp, (at, outer.version), rules.takes_zero_checksum)?;
+        shell::check_udp(frame, (at, outer.version), shell.end, rules.takes_zero_checksum)?;
     }
     let head: &[u8; HEAD] = frame.window(shell.inner)?;
     let room = shell.end.checked_sub(shell.inner)?;

@@ -4,11 +4,11 @@
 use super::plain::HEAD;
 use crate::frame::Frame;
 use crate::table::{Encap, Label, Sender, Taker, UdpKind};
-use crate::tunnel::decap::{Framing, Local, sums_up};
+use crate::tunnel::decap::{Framing, Local};
 use crate::tunnel::ecn;
+use crate::wire::checksum::Sum;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::{gre, gue, ipv4, ipv6, protocol, tail, udp};
-use std::ops::Range;
 
 /// Tunnel headers of a packet for one of the box's addresses; places are counted from the frame's start.
 #[derive(Clone, Copy, Debug)]
@@ -75,25 +75,27 @@ fn from_udp(local: &Local, upper: &[u8; 24], at: usize, end: usize) -> Option<Sh
     Some(Shell { label: found.label.in_udp(kind, port), udp: at, ..found })
 }
 
-/// Checks the checksum of the UDP datagram at `udp` of `frame`, behind the IP header at this place and of this version.
-/// `None` where it is wrong, or there is none and `takes_zero` does not let that pass.
+/// Checks the UDP datagram that follows the plain IP header at this place and of this version, and ends at `end`: its length and
+/// checksum. `None` where one is wrong, or there is no checksum and `takes_zero` does not let that pass.
 #[inline(always)]
 pub(super) fn check_udp(
     frame: &Frame<'_>,
-    udp: Range<usize>,
     (ip, version): (usize, Version),
+    end: usize,
     takes_zero: bool,
 ) -> Option<()> {
-    let header = udp::Udp::new(frame.window::<{ udp::Udp::LEN }>(udp.start)?).ok()?;
-    let addresses: &[u8] = match version {
-        Version::V4 => frame.window::<8>(ip + ipv4::SOURCE)?,
-        Version::V6 => frame.window::<32>(ip + ipv6::SOURCE)?,
-    };
+    // The addresses end where UDP begins, so both are summed as one.
+    let from_addresses = frame.bytes().get(ip + version.source_at()..end)?;
+    let datagram = from_addresses.get(version.header_len() - version.source_at()..)?;
+    let header = udp::Udp::new(datagram).ok()?;
     let is_good = match header.checksum() {
         [0, 0] => takes_zero,
-        _ => sums_up(frame.bytes().get(udp)?, addresses),
+        _ => {
+            let rest = Sum::pseudo_header(&[], protocol::UDP, datagram.len());
+            (Sum::of(from_addresses) + rest).is_intact()
+        }
     };
-    is_good.then_some(())
+    (header.length() == datagram.len() && is_good).then_some(())
 }
 
 /// What decides about packets of one tunnel beside its headers.

@@ -317,19 +317,9 @@ impl Decap {
             let is_taken = outer.version == Version::V4 || self.takes_zero_checksum;
             return if is_taken { Ok(()) } else { Err(DropReason::UdpZeroChecksum) };
         }
-        if sums_up_with(datagram, outer.addresses) { Ok(()) } else { Err(DropReason::UdpChecksum) }
+        let pseudo = outer.addresses + Sum::pseudo_header(&[], protocol::UDP, datagram.len());
+        if (pseudo + Sum::of(datagram)).is_intact() { Ok(()) } else { Err(DropReason::UdpChecksum) }
     }
-}
-
-/// Whether the checksum of a UDP datagram between these addresses is right.
-#[inline(always)]
-pub(crate) fn sums_up(datagram: &[u8], addresses: &[u8]) -> bool {
-    sums_up_with(datagram, Sum::of(addresses))
-}
-
-#[inline(always)]
-fn sums_up_with(datagram: &[u8], addresses: Sum) -> bool {
-    (addresses + Sum::pseudo_header(&[], protocol::UDP, datagram.len()) + Sum::of(datagram)).is_intact()
 }
 
 /// What decapsulation needs of the outer IP header.

@@ -1,7 +1,7 @@
 //! The hash of a flow: what spreads packets over routes, source ports and flow labels, and keeps those of a flow together.
 
 use crate::wire::ip::{Ip, Plain, Version};
-use crate::wire::{head, protocol, tail};
+use crate::wire::{head, part, protocol, tail};
 
 /// The hash of an inner flow, and what is taken from it: different bits for different uses, so that a choice made here
 /// does not thin out the choices of routers further on.
@@ -31,12 +31,10 @@ impl FlowHash {
         let has_ports =
             matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
         // Of each family on its own, so that the number of words is known.
-        let (addresses, ports) = match ip.version {
-            Version::V4 => (head.get(12..20), head.get(20..24)),
-            Version::V6 => (head.get(8..40), head.get(40..44)),
-        };
-        let ports = ports.and_then(|ports| ports.first_chunk().copied()).filter(|_| has_ports);
-        Self::new(addresses.unwrap_or_default(), ip.protocol, ports.unwrap_or_default())
+        match ip.version {
+            Version::V4 => Self::new(bytes::<8>(head, 12), ip.protocol, ports(head, 20, has_ports)),
+            Version::V6 => Self::new(bytes::<32>(head, 8), ip.protocol, ports(head, 40, has_ports)),
+        }
     }
 
     /// The same by its parts: addresses and ports as on the wire, no ports where it has none.
@@ -74,6 +72,18 @@ impl FlowHash {
     pub fn again(self) -> Self {
         FlowHash(mix(self.0, 0xd6e8_feb8_6659_fd93))
     }
+}
+
+/// The ports at this place, where there are any.
+#[inline(always)]
+fn ports(head: &[u8; 64], at: usize, has_ports: bool) -> [u8; 4] {
+    if has_ports { *bytes(head, at) } else { [0; 4] }
+}
+
+/// So many bytes at this place, which are there.
+#[inline(always)]
+fn bytes<const N: usize>(head: &[u8; 64], at: usize) -> &[u8; N] {
+    part(head, at).unwrap_or(&[0; N])
 }
 
 #[inline(always)]

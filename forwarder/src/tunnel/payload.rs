@@ -8,7 +8,6 @@
 
 use crate::wire::checksum::Sum;
 use crate::wire::ip::{Ip, Plain, Version};
-use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::tcp::Tcp;
 use crate::wire::udp::Udp;
@@ -28,10 +27,12 @@ pub(crate) fn plain(packet: &[u8], ip: Plain) -> Sum {
 
 #[inline(always)]
 fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
-    let (header_len, addresses) = match ip.version {
-        Version::V4 => (Ipv4::LEN, head.get(12..20)?),
-        Version::V6 => (Ipv6::LEN, head.get(8..40)?),
+    // Of each family on its own, so that the number of words is known.
+    let addresses = match ip.version {
+        Version::V4 => Sum::of(head.get(12..20)?),
+        Version::V6 => Sum::of(head.get(8..40)?),
     };
+    let header_len = ip.header_len();
     let len = ip.total_len - header_len;
     match ip.protocol {
         protocol::TCP if len >= Tcp::LEN => {}
@@ -44,7 +45,7 @@ fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
         }
         _ => return None,
     }
-    let covered = Sum::pseudo_header(addresses, ip.protocol, len).opposite();
+    let covered = (addresses + Sum::pseudo_header(&[], ip.protocol, len)).opposite();
     Some(match ip.version {
         Version::V4 => covered,
         Version::V6 => covered + Sum::of(head.get(..Ipv6::LEN)?),

@@ -62,7 +62,9 @@ impl Sum {
     /// What has to be added to make nothing of it.
     #[inline]
     pub fn opposite(self) -> Self {
-        Sum(u64::from(!self.fold()))
+        // A multiple of 0xffff, and no less than what is to be made nothing of.
+        const NOTHING: u64 = (1 << 48) - 1;
+        Sum(NOTHING.wrapping_sub(self.0))
     }
 
     /// The sum as one word, to be kept and added again by [`word`](Self::word).
@@ -89,10 +91,9 @@ impl Sum {
     /// The words added up with their carries: 0 for nothing at all only.
     #[inline]
     fn fold(self) -> u16 {
-        // Two words in one, then a word and a carry or two, then a word.
-        let pair = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let word = (pair & 0xffff) + (pair >> 16 & 0xffff) + (pair >> 32);
-        (word + (word >> 16)) as u16
+        // The upper half of a number and itself with the halves swapped is their sum, the carry out of it included.
+        let pair = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (pair.wrapping_add(pair.rotate_left(16)) >> 16) as u16
     }
 }
 

@@ -226,6 +226,15 @@ impl Version {
         }
     }
 
+    /// Where the source address begins in the header. The destination follows, and ends the fixed header.
+    #[inline]
+    pub(crate) fn source_at(self) -> usize {
+        match self {
+            Version::V4 => ipv4::SOURCE,
+            Version::V6 => ipv6::SOURCE,
+        }
+    }
+
     /// The protocol number of a packet of this version inside another IP packet.
     #[inline]
     pub fn protocol(self) -> u8 {

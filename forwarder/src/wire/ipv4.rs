@@ -145,7 +145,7 @@ pub fn check(bytes: &[u8]) -> Result<Ipv4<'_>, DropReason> {
 }
 
 /// Where the source begins, in bytes from the start of the header; the destination follows.
-pub(crate) const SOURCE: usize = 12;
+pub(super) const SOURCE: usize = 12;
 /// A header at a glance; `None` where there is anything unusual about it, or [`check`]
 /// would refuse it. `room` is what there is of the packet in bytes.
 #[inline(always)]

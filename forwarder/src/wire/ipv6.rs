@@ -116,7 +116,7 @@ pub fn check(bytes: &[u8]) -> Result<Ipv6<'_>, DropReason> {
 }
 
 /// Where the source begins, in bytes from the start of the header; the destination follows.
-pub(crate) const SOURCE: usize = 8;
+pub(super) const SOURCE: usize = 8;
 /// A header at a glance; `None` where there is anything unusual about it, or [`check`]
 /// would refuse it. `room` is what there is of the packet in bytes.
 #[inline(always)]
