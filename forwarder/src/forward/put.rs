@@ -41,7 +41,7 @@ pub(super) struct Out<'a> {
 struct Run {
     came: Came,
     image: ImageId,
-    packets: u64, // none: it has not begun
+    packets: u32, // none: it has not begun
     bytes: u64,
 }
 
@@ -233,6 +233,7 @@ impl<'a> Short<'a> {
             return;
         }
         outcomes.go_on(packets as usize);
+        let packets = u64::from(packets);
         match came {
             Came::InFront => self.front.count(packets, bytes),
             Came::InSibling(slot) => self.front.count_sibling(self.stats, slot, packets, bytes),

@@ -70,18 +70,22 @@ pub(crate) struct Plain {
 #[inline(always)]
 pub(crate) fn plain(header: &[u8], own: Mac) -> Option<Plain> {
     let header: &[u8; TAGGED_LEN] = header.first_chunk()?;
-    if header.first_chunk() != Some(&own.0) {
+    if !own.is(header.first_chunk()?) {
         return None;
     }
+    // As they stand in memory, so that no bytes are swapped.
+    const VLAN: [u8; 2] = ethertype::VLAN.to_be_bytes();
+    const IPV4: [u8; 2] = ethertype::IPV4.to_be_bytes();
+    const IPV6: [u8; 2] = ethertype::IPV6.to_be_bytes();
     let version = |kind| match kind {
-        ethertype::IPV4 => Some(Version::V4),
-        ethertype::IPV6 => Some(Version::V6),
+        IPV4 => Some(Version::V4),
+        IPV6 => Some(Version::V6),
         _ => None,
     };
-    match u16::from_be_bytes([header[12], header[13]]) {
-        ethertype::VLAN => {
+    match [header[12], header[13]] {
+        VLAN => {
             let id = u16::from_be_bytes([header[14], header[15]]) & 0x0fff;
-            let version = version(u16::from_be_bytes([header[16], header[17]]))?;
+            let version = version([header[16], header[17]])?;
             (id != 0).then_some(Plain { vlan: Some(id), len: TAGGED_LEN, version })
         }
         kind => Some(Plain { vlan: None, len: Ethernet::LEN, version: version(kind)? }),
@@ -93,6 +97,15 @@ impl Mac {
     #[inline]
     pub fn is_group(self) -> bool {
         self.0[0] & 1 != 0
+    }
+
+    /// Whether these are its octets: compared in two words that need not be put together first.
+    #[inline(always)]
+    fn is(self, octets: &[u8; 6]) -> bool {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (self.0, *octets);
+        let first = u32::from_ne_bytes([a, b, c, d]) ^ u32::from_ne_bytes([g, h, i, j]);
+        let second = u16::from_ne_bytes([e, f]) ^ u16::from_ne_bytes([k, l]);
+        first | u32::from(second) == 0
     }
 }
 
