@@ -151,7 +151,7 @@ fn plain(tables: &Tables, frame: &Frame<'_>, mut at: usize, mut version: Version
             _ => None,
         };
         let Some(Hit::Local(number)) = hit else { return Some(FlowHash::plain(head, ip)) };
-        let shell = unshell(tables.local_at(number)?, part(head, ip.header_len())?, at, ip)?;
+        let shell = unshell(tables.local_at(number)?, part(head, ip.header_len)?, at, ip)?;
         (at, end, version) = (shell.inner, shell.end, shell.version);
     }
     None

@@ -158,7 +158,7 @@ impl Wrapped {
         layer: &Layer,
         number: u32,
     ) -> Option<(Shell, Self)> {
-        let upper = frame.window(layer.at + layer.ip.header_len())?;
+        let upper = frame.window(layer.at + layer.ip.header_len)?;
         let shell = unshell(tables.local_at(number)?, upper, layer.at, layer.ip)?;
         Some((shell, Wrapped::new(tables, number, layer.sender, shell.label)))
     }

@@ -184,7 +184,7 @@ impl<'a> Short<'a> {
         }
         frame.recut(at, ip.total_len, image.len())?;
         if is_syn {
-            lower_mss(tables, self.stats, bare.ingress, ip, image, frame);
+            lower_mss(tables, self.stats, bare.ingress, ip.version, image, frame);
         }
         self.count(bare, id, image, out.outcomes);
         Some(())
@@ -259,24 +259,23 @@ fn lower_mss(
     tables: &Tables,
     stats: &TunnelStats,
     from: Ingress,
-    ip: Plain,
+    version: Version,
     image: &Image,
     frame: &mut Frame<'_>,
 ) {
-    let mut frame = frame.inner(image.len(), ip.total_len);
-    let Ok(ends) = Ip::new(frame.bytes(), ip.version).map(|ip| (ip.source(), ip.destination())) else {
+    let mut frame = frame.inner(image.len(), usize::MAX);
+    let Ok(ends) = Ip::new(frame.bytes(), version).map(|ip| (ip.source(), ip.destination())) else {
         return;
     };
     let crossing = Crossing { tables, stats, from, to: image.crossed() };
-    clamp::lower(crossing, &mut frame, ip.header_len(), ends);
+    clamp::lower(crossing, &mut frame, version.header_len(), ends);
 }
 
 /// Whether the TCP packet that `head` begins is a SYN.
 #[inline(always)]
 fn is_syn(head: &[u8; HEAD], ip: Plain) -> Option<bool> {
-    let segment: &[u8; tcp::Tcp::LEN] = part(head, ip.header_len())?;
+    let segment: &[u8; tcp::Tcp::LEN] = part(head, ip.header_len)?;
     Some(
-        ip.total_len >= ip.header_len() + tcp::Tcp::LEN
-            && tcp::Tcp::new(segment).ok()?.flags() & tcp::SYN != 0,
+        ip.total_len >= ip.header_len + tcp::Tcp::LEN && tcp::Tcp::new(segment).ok()?.flags() & tcp::SYN != 0,
     )
 }

@@ -29,7 +29,7 @@ impl FlowHash {
     #[inline(always)]
     pub(crate) fn plain(head: &[u8; 64], ip: Plain) -> Self {
         let has_ports =
-            matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len() + 4;
+            matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.total_len >= ip.header_len + 4;
         // Of each family on its own, so that the number of words is known.
         match ip.version {
             Version::V4 => Self::new(bytes::<8>(head, 12), ip.protocol, ports(head, 20, has_ports)),

@@ -32,7 +32,7 @@ fn seen(head: &[u8], ip: Plain) -> Option<Sum> {
         Version::V4 => Sum::of(head.get(12..20)?),
         Version::V6 => Sum::of(head.get(8..40)?),
     };
-    let header_len = ip.header_len();
+    let header_len = ip.header_len;
     let len = ip.total_len - header_len;
     match ip.protocol {
         protocol::TCP if len >= Tcp::LEN => {}

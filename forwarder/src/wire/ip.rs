@@ -158,6 +158,8 @@ pub(crate) struct Plain {
     pub(crate) dont_fragment: bool,
     /// Bytes of header and payload.
     pub(crate) total_len: usize,
+    /// Bytes of the header.
+    pub(crate) header_len: usize,
 }
 
 impl Plain {
@@ -170,6 +172,7 @@ impl Plain {
         ttl: 0,
         dont_fragment: false,
         total_len: 0,
+        header_len: Ipv4::LEN,
     };
 
     /// The same again, of a header that was found to be such a one.
@@ -179,12 +182,6 @@ impl Plain {
             (Version::V4, Some(header)) => ipv4::fields(header),
             _ => ipv6::fields(head),
         }
-    }
-
-    /// Bytes of the header.
-    #[inline(always)]
-    pub(crate) fn header_len(self) -> usize {
-        self.version.header_len()
     }
 }
 

@@ -180,6 +180,7 @@ pub(crate) fn fields(header: &[u8; Ipv4::LEN]) -> Plain {
         ttl: view.ttl(),
         dont_fragment: view.fragment() & DF != 0,
         total_len: view.total_len(),
+        header_len: Ipv4::LEN,
     }
 }
 

@@ -138,6 +138,7 @@ pub(super) fn fields(header: &[u8; Ipv6::LEN]) -> Plain {
         ttl: view.hop_limit(),
         dont_fragment: false,
         total_len: view.total_len(),
+        header_len: Ipv6::LEN,
     }
 }
 
