@@ -140,7 +140,8 @@ impl Around {
     /// Whether the traffic class of what comes out stays as it is.
     #[inline(always)]
     pub(super) fn lets_be(self, class: u8) -> bool {
-        ecn::leaves(self.class, class) && (self.class ^ class) & self.alike == 0
+        // Where both are the same there is nothing to do, whatever the rules.
+        self.class == class || ecn::leaves(self.class, class) && (self.class ^ class) & self.alike == 0
     }
 }
 
