@@ -423,6 +423,11 @@ proptest! {
             let sender = format!("100.64.{}.{}", slot >> 8, slot & 0xff);
             tunnel(&format!("more{slot}"), slot, Encap::Gre, "192.0.2.1", &sender)
         }));
+        if choices[0] & 4 != 0 {
+            // Each in a node of its own.
+            let prefix = |net: u32| format!("100.{}.{}.0/25", 65 + (net >> 8), net & 0xff);
+            spec.routes.extend((0..2_200).map(|net| route(&prefix(net), RouteTarget::Tunnel(TunnelId(0)))));
+        }
         both_ways(&spec, &gateway, draws)?;
     }
 }

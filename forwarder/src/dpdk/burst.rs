@@ -37,7 +37,7 @@ impl Burst {
     }
 
     /// Takes what `rx` has, up to [`BURST`] packets; any that were left from before are freed. Returns how many packets
-    /// came in several buffers: these are freed, and not among those that [`frames`](Self::frames) shows.
+    /// came in several buffers: these are freed, and not among those that [`rewrite`](Self::rewrite) shows.
     #[inline]
     pub fn receive(&mut self, rx: &mut RxQueue) -> u64 {
         mbuf::free(&mut self.mbufs);

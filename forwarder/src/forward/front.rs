@@ -16,6 +16,7 @@ use crate::wire::ip::{Plain, Version};
 use crate::wire::udp::Udp;
 use crate::wire::{ethernet, ipv4, ipv6, part};
 use arrayvec::ArrayVec;
+use std::net::IpAddr;
 
 /// Bytes that a front may have; longer ones are not remembered.
 const LEN: usize = 128;
@@ -309,6 +310,16 @@ impl Front {
     /// Whether the frame begins with this front.
     pub(super) fn is_in_front_of(&self, frame: &Frame<'_>) -> bool {
         frame.window(0).is_some_and(|first| self.is_on(first))
+    }
+
+    /// The destination of the packet behind this front.
+    #[inline(always)]
+    pub(super) fn destination_behind(&self, frame: &Frame<'_>) -> Option<IpAddr> {
+        let head: &[u8; 40] = frame.window(self.at.into())?;
+        Some(match self.version {
+            Version::V4 => ipv4::destination(head.first_chunk()?).into(),
+            Version::V6 => ipv6::destination(head).into(),
+        })
     }
 
     /// Whether the frame may well begin with this front, by what follows the last sender: for asking only.

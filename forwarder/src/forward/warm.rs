@@ -12,6 +12,7 @@ use crate::table::{Hit, Home, ImageId, Port, Tables, Taker};
 use crate::wire::ethernet::{Ethernet, TAGGED_LEN};
 use crate::wire::{ethertype, ipv4, ipv6, part};
 use arrayvec::ArrayVec;
+use std::net::IpAddr;
 
 /// For each packet who takes it out of the last tunnel of its front, should it have that.
 pub(super) type Takers<'a> = ArrayVec<Option<&'a Taker>, BURST>;
@@ -28,6 +29,9 @@ pub(super) fn warm<'a>(
     frames: &[Frame<'_>],
     front: Option<&Front>,
 ) -> Takers<'a> {
+    if tables.has_many_routes() {
+        walk(tables, frames, front);
+    }
     let asked: ArrayVec<Asked, BURST> =
         frames.iter().map(|frame| ask(tables, from, frame, front).unwrap_or(Asked::Nothing)).collect();
     let answer = |(asked, frame): (&Asked, &Frame<'_>)| {
@@ -59,9 +63,14 @@ fn ask(tables: &Tables, from: &Port, frame: &Frame<'_>, front: Option<&Front>) -
     if let Some(front) = front.filter(|front| front.may_be_in_front_of(frame)) {
         let home = front.sibling(tables, frame)?.home;
         tables.prefetch_taker(home);
+        if tables.has_many_routes()
+            && let Some(Hit::Image(id)) = tables.hit_for(front.destination_behind(frame)?)
+        {
+            tables.image(id)?.prefetch();
+        }
         return Some(Asked::Taker(home));
     }
-    match hit(tables, frame)? {
+    match tables.hit_for(destination(frame)?)? {
         Hit::Image(id) => {
             tables.image(id)?.prefetch();
             Some(Asked::Image(id))
@@ -77,9 +86,25 @@ fn ask(tables: &Tables, from: &Port, frame: &Frame<'_>, front: Option<&Front>) -
     }
 }
 
-/// What there is for the destination of the IP packet in `frame`.
+/// Goes through the routes for all packets at once, step by step: each step of one waits for memory that the step before
+/// named, while those of all packets can be on their way together.
+fn walk(tables: &Tables, frames: &[Frame<'_>], front: Option<&Front>) {
+    let of_frame = |frame: &Frame<'_>| match front.filter(|front| front.may_be_in_front_of(frame)) {
+        Some(front) => front.destination_behind(frame),
+        None => destination(frame),
+    };
+    let destinations: ArrayVec<IpAddr, BURST> = frames.iter().filter_map(of_frame).collect();
+    let is_more =
+        |step| destinations.iter().fold(false, |more, address| tables.prefetch_hit(*address, step) | more);
+    let mut step = 0;
+    while is_more(step) {
+        step += 1;
+    }
+}
+
+/// The destination of the IP packet in `frame`.
 #[inline(always)]
-fn hit(tables: &Tables, frame: &Frame<'_>) -> Option<Hit> {
+fn destination(frame: &Frame<'_>) -> Option<IpAddr> {
     let first: &[u8; FIRST] = frame.window(0)?;
     let ethertype_at = |at| Some(u16::from_be_bytes(*part(first, at)?));
     let (kind, at) = match ethertype_at(Ethernet::LEN - 2)? {
@@ -87,8 +112,8 @@ fn hit(tables: &Tables, frame: &Frame<'_>) -> Option<Hit> {
         kind => (kind, Ethernet::LEN),
     };
     match kind {
-        ethertype::IPV4 => tables.hit(&ipv4::destination(part(first, at)?)),
-        ethertype::IPV6 => tables.hit(&ipv6::destination(part(first, at)?)),
+        ethertype::IPV4 => Some(ipv4::destination(part(first, at)?).into()),
+        ethertype::IPV6 => Some(ipv6::destination(part(first, at)?).into()),
         _ => None,
     }
 }

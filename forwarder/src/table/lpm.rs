@@ -3,7 +3,7 @@
 //! Prefixes are expanded over the entries that they cover, so a look-up is one load for each step and no comparison. The
 //! trie is built once, shorter prefixes first, and never changes once it is published.
 
-use crate::hint::in_large_pages;
+use crate::hint::{in_large_pages, prefetch};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -48,6 +48,38 @@ impl Lpm {
             entry = *self.nodes.get((entry & !NODE) as usize * SPAN + usize::from(*octet))?;
         }
         entry.checked_sub(1)
+    }
+
+    /// Asks for the entry that [`find`](Self::find) reads in this step behind the root, where the entries before are in memory.
+    /// Returns whether there is one.
+    #[inline(always)]
+    pub(super) fn prefetch<const N: usize>(&self, octets: &[u8; N], step: usize) -> bool {
+        let entry = octets.split_first_chunk::<2>().and_then(|(first, rest)| {
+            let mut entry = *self.root.get(usize::from(u16::from_be_bytes(*first)))?;
+            let (last, before) = rest.get(..=step)?.split_last()?;
+            for octet in before {
+                entry = *self.below(entry, *octet)?;
+            }
+            self.below(entry, *last)
+        });
+        if let Some(entry) = entry {
+            prefetch(entry);
+        }
+        entry.is_some()
+    }
+
+    /// The entry for this octet in the node that an entry leads to.
+    #[inline(always)]
+    fn below(&self, entry: u32, octet: u8) -> Option<&u32> {
+        if entry & NODE == 0 {
+            return None;
+        }
+        self.nodes.get((entry & !NODE) as usize * SPAN + usize::from(octet))
+    }
+
+    /// Bytes that look-ups may read.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.root.as_slice()) + size_of_val(self.nodes.as_slice())
     }
 
     /// The same in memory for look-ups at random.
@@ -172,6 +204,17 @@ mod tests {
     fn default_route_holds_everything() {
         let table = Lpm::new([("::/0".parse().unwrap(), 7)]);
         assert_eq!(find(&table, "2001:db8::1".parse().unwrap()), Some(7));
+    }
+
+    #[test]
+    fn a_look_up_has_as_many_steps_as_there_are_nodes_on_its_way() {
+        let table = Lpm::new([("10.0.0.0/8".parse().unwrap(), 1), ("10.1.2.128/25".parse().unwrap(), 2)]);
+        let steps = |octets: [u8; 4]| (0..4).map(|step| table.prefetch(&octets, step)).collect::<Vec<_>>();
+        assert_eq!(steps([10, 9, 9, 9]), [false; 4]);
+        assert_eq!(steps([10, 1, 9, 9]), [true, false, false, false]);
+        assert_eq!(steps([10, 1, 2, 9]), [true, true, false, false]);
+        assert_eq!(table.bytes(), (65_536 + 2 * 256) * 4);
+        assert!(!Lpm::new([]).prefetch(&[10, 0, 0, 0], 0));
     }
 
     #[test]

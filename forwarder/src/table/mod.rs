@@ -267,10 +267,16 @@ impl Tables {
         self.serial
     }
 
-    /// Whether there is more to look up than the caches of a core hold: some thousand tunnels.
+    /// Whether there is more to look up than the caches of a core hold: some thousand tunnels, or as many routes.
     #[inline(always)]
     pub(crate) fn is_large(&self) -> bool {
-        self.tunnels.len() > 4096
+        self.tunnels.len() > 4096 || self.has_many_routes()
+    }
+
+    /// Whether there are more routes than the caches of a core hold: some thousand.
+    #[inline(always)]
+    pub(crate) fn has_many_routes(&self) -> bool {
+        self.routes.ipv4.bytes().max(self.routes.ipv6.bytes()) > 2 << 20
     }
 
     /// An image.
@@ -299,6 +305,22 @@ impl Tables {
     pub(crate) fn hit<const N: usize>(&self, destination: &[u8; N]) -> Option<Hit> {
         let table = if N == 4 { &self.routes.ipv4 } else { &self.routes.ipv6 };
         table.find(destination).map(Hit::of)
+    }
+
+    /// What there is for this destination.
+    #[inline(always)]
+    pub(crate) fn hit_for(&self, destination: IpAddr) -> Option<Hit> {
+        self.routes.hit(destination)
+    }
+
+    /// Asks for what a look-up of this destination reads in its step of this number, where what it reads before is in memory.
+    /// Returns whether it has one.
+    #[inline(always)]
+    pub(crate) fn prefetch_hit(&self, destination: IpAddr, step: usize) -> bool {
+        match destination {
+            IpAddr::V4(address) => self.routes.ipv4.prefetch(&address.octets(), step),
+            IpAddr::V6(address) => self.routes.ipv6.prefetch(&address.octets(), step),
+        }
     }
 
     /// The tunnel that takes packets of `sender` for `local`: of several the one that names the sender most closely.
