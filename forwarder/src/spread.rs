@@ -10,7 +10,7 @@ use crate::stats::MAX_LAYERS;
 use crate::table::{Hit, Tables};
 use crate::tunnel::decap::recognise;
 use crate::tunnel::flow::FlowHash;
-use crate::wire::ethernet::{Ethernet, TAGGED_LEN};
+use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ip::{Ip, Version};
 use crate::wire::{ethertype, ipv4, ipv6, part, protocol, tail};
 
@@ -78,16 +78,7 @@ pub fn flow(tables: &Tables, frame: &Frame<'_>, seen: &mut Seen) -> Option<FlowH
     if let Some(flow) = glance(tables, frame, seen) {
         return Some(flow);
     }
-    let header: &[u8; TAGGED_LEN] = frame.bytes().first_chunk()?;
-    let (ethertype, at) = match u16::from_be_bytes([header[12], header[13]]) {
-        ethertype::VLAN => (u16::from_be_bytes([header[16], header[17]]), TAGGED_LEN),
-        other => (other, Ethernet::LEN),
-    };
-    let version = match ethertype {
-        ethertype::IPV4 => Version::V4,
-        ethertype::IPV6 => Version::V6,
-        _ => return None,
-    };
+    let (at, version) = ethernet::carried(frame.bytes().first_chunk()?)?;
     plain(tables, frame, at, version).or_else(|| any(tables, tail(frame.bytes(), at), version))
 }
 

@@ -6,7 +6,7 @@
 //! classes. Of the last tunnel the sender is not under it either: where that is another, the tunnel is looked up, and all the
 //! rest is the same. Whatever is not alike is looked at as if there were no front.
 
-use super::plain::{Bare, Came, HEAD, Wrapped, glance};
+use super::plain::{Bare, Came, HEAD, glance};
 use super::shell::{Around, Barred, Rules, Shell, check_udp};
 use crate::frame::Frame;
 use crate::stats::{MAX_LAYERS, Trail, TunnelStats};
@@ -14,7 +14,7 @@ use crate::table::{Home, InterfaceId, Label, Sender, Tables, Taker};
 use crate::verdict::Ingress;
 use crate::wire::ip::{Plain, Version};
 use crate::wire::udp::Udp;
-use crate::wire::{ethernet, ipv4, ipv6, part};
+use crate::wire::{ethernet, ip, ipv4, ipv6, part};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
@@ -238,7 +238,7 @@ impl Front {
         let sender = self.sender(frame)?;
         let taker = match known {
             Some(taker) => taker,
-            None => Wrapped::new(tables, self.number, sender, self.label).taker(tables)?,
+            None => self.sibling_at(tables, frame, self.sibling_home(tables, frame)?)?,
         };
         if taker.has_inner_source {
             return None;
@@ -280,13 +280,13 @@ impl Front {
         Some(Bare { at, ip, hit, ingress: last.ingress, came })
     }
 
-    /// What tells the last tunnel of a packet that has this front.
+    /// Where the look-up of the last tunnel of a packet that has this front begins.
     #[inline(always)]
-    pub(super) fn sibling(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Wrapped> {
-        Some(Wrapped::new(tables, self.number, self.sender(frame)?, self.label))
+    pub(super) fn sibling_home(&self, tables: &Tables, frame: &Frame<'_>) -> Option<Home> {
+        Some(tables.taker_home(self.number, self.sender(frame)?, self.label))
     }
 
-    /// That tunnel, which is looked for from here on.
+    /// That tunnel.
     #[inline(always)]
     pub(super) fn sibling_at<'a>(
         &self,
@@ -315,11 +315,7 @@ impl Front {
     /// The destination of the packet behind this front.
     #[inline(always)]
     pub(super) fn destination_behind(&self, frame: &Frame<'_>) -> Option<IpAddr> {
-        let head: &[u8; 40] = frame.window(self.at.into())?;
-        Some(match self.version {
-            Version::V4 => ipv4::destination(head.first_chunk()?).into(),
-            Version::V6 => ipv6::destination(head).into(),
-        })
+        frame.window(self.at.into()).map(|head| ip::destination(head, self.version))
     }
 
     /// Whether the frame may well begin with this front, by what follows the last sender: for asking only.

@@ -139,14 +139,14 @@ pub(super) fn glance(
 pub(super) struct Wrapped {
     pub(super) home: Home,
     number: u32, // of the box's address
-    pub(super) sender: Sender,
+    sender: Sender,
     label: Label,
 }
 
 impl Wrapped {
     /// A packet of this sender for the box's address of this number.
     #[inline(always)]
-    pub(super) fn new(tables: &Tables, number: u32, sender: Sender, label: Label) -> Self {
+    fn new(tables: &Tables, number: u32, sender: Sender, label: Label) -> Self {
         Wrapped { home: tables.taker_home(number, sender, label), number, sender, label }
     }
 
@@ -165,7 +165,7 @@ impl Wrapped {
 
     /// The tunnel that takes it.
     #[inline(always)]
-    pub(super) fn taker<'a>(&self, tables: &'a Tables) -> Option<&'a Taker> {
+    fn taker<'a>(&self, tables: &'a Tables) -> Option<&'a Taker> {
         tables.taker(self.home, self.number, self.sender, self.label)
     }
 }

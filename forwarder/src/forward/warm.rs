@@ -9,8 +9,7 @@ use super::plain::{Wrapped, outermost};
 use crate::frame::Frame;
 use crate::stats::TunnelStats;
 use crate::table::{Hit, Home, ImageId, Port, Tables, Taker};
-use crate::wire::ethernet::{Ethernet, TAGGED_LEN};
-use crate::wire::{ethertype, ipv4, ipv6, part};
+use crate::wire::{ethernet, ip, part};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
@@ -61,7 +60,7 @@ enum Asked {
 #[inline(always)]
 fn ask(tables: &Tables, from: &Port, frame: &Frame<'_>, front: Option<&Front>) -> Option<Asked> {
     if let Some(front) = front.filter(|front| front.may_be_in_front_of(frame)) {
-        let home = front.sibling(tables, frame)?.home;
+        let home = front.sibling_home(tables, frame)?;
         tables.prefetch_taker(home);
         if tables.has_many_routes()
             && let Some(Hit::Image(id)) = tables.hit_for(front.destination_behind(frame)?)
@@ -106,14 +105,6 @@ fn walk(tables: &Tables, frames: &[Frame<'_>], front: Option<&Front>) {
 #[inline(always)]
 fn destination(frame: &Frame<'_>) -> Option<IpAddr> {
     let first: &[u8; FIRST] = frame.window(0)?;
-    let ethertype_at = |at| Some(u16::from_be_bytes(*part(first, at)?));
-    let (kind, at) = match ethertype_at(Ethernet::LEN - 2)? {
-        ethertype::VLAN => (ethertype_at(TAGGED_LEN - 2)?, TAGGED_LEN),
-        kind => (kind, Ethernet::LEN),
-    };
-    match kind {
-        ethertype::IPV4 => Some(ipv4::destination(part(first, at)?).into()),
-        ethertype::IPV6 => Some(ipv6::destination(part(first, at)?).into()),
-        _ => None,
-    }
+    let (at, version) = ethernet::carried(first.first_chunk()?)?;
+    Some(ip::destination(part(first, at)?, version))
 }

@@ -45,7 +45,7 @@ impl Lpm {
             if entry & NODE == 0 {
                 break;
             }
-            entry = *self.nodes.get((entry & !NODE) as usize * SPAN + usize::from(*octet))?;
+            entry = *self.nodes.get(place(entry, *octet))?;
         }
         entry.checked_sub(1)
     }
@@ -74,7 +74,7 @@ impl Lpm {
         if entry & NODE == 0 {
             return None;
         }
-        self.nodes.get((entry & !NODE) as usize * SPAN + usize::from(octet))
+        self.nodes.get(place(entry, octet))
     }
 
     /// Bytes that look-ups may read.
@@ -143,6 +143,12 @@ impl Lpm {
             Some(node) => self.nodes.get_mut(node * SPAN..(node + 1) * SPAN).unwrap_or_default(),
         }
     }
+}
+
+/// Where the entry for this octet stands in the node that an entry leads to.
+#[inline(always)]
+fn place(entry: u32, octet: u8) -> usize {
+    (entry & !NODE) as usize * SPAN + usize::from(octet)
 }
 
 #[cfg(test)]

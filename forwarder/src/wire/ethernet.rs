@@ -92,6 +92,21 @@ pub(crate) fn plain(header: &[u8], own: Mac) -> Option<Plain> {
     }
 }
 
+/// Where the IP packet of a frame begins, with one tag or none in front of it, and its version by the frame; to whom the frame
+/// is does not matter. `None` where it carries something else.
+#[inline(always)]
+pub(crate) fn carried(header: &[u8; TAGGED_LEN]) -> Option<(usize, Version)> {
+    let (ethertype, at) = match u16::from_be_bytes([header[12], header[13]]) {
+        ethertype::VLAN => (u16::from_be_bytes([header[16], header[17]]), TAGGED_LEN),
+        other => (other, Ethernet::LEN),
+    };
+    match ethertype {
+        ethertype::IPV4 => Some((at, Version::V4)),
+        ethertype::IPV6 => Some((at, Version::V6)),
+        _ => None,
+    }
+}
+
 impl Mac {
     /// Whether this is a broadcast or multicast address.
     #[inline]

@@ -185,6 +185,15 @@ impl Plain {
     }
 }
 
+/// The destination in the header of this version that `head` begins with.
+#[inline(always)]
+pub(crate) fn destination(head: &[u8; Ipv6::LEN], version: Version) -> IpAddr {
+    match (version, head.first_chunk()) {
+        (Version::V4, Some(header)) => ipv4::destination(header).into(),
+        _ => ipv6::destination(head).into(),
+    }
+}
+
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {

@@ -286,14 +286,9 @@ impl Poller {
             .map(|port| usize::from(port.0))
             .filter(|port| made.is_empty() && undecided == 0 && outside == 0 && *port < self.tx.len());
         if only.is_none() {
-            let mut lost_outside = 0u32;
             let verdicts: ArrayVec<Verdict, BURST> = outcomes.iter().map(|outcome| outcome.verdict).collect();
             let destination = |index: usize| match verdicts.get(index) {
-                Some(Verdict::Send(_)) if outside >> index & 1 != 0 => {
-                    lost_outside |= 1 << index;
-                    None
-                }
-                Some(Verdict::Send(port)) => Some(*port),
+                Some(Verdict::Send(port)) => (outside >> index & 1 == 0).then_some(*port),
                 _ => {
                     unsent |= 1 << index;
                     None
@@ -306,7 +301,7 @@ impl Poller {
                     stage_made(made.behind(position), tx, counters, &mut lost);
                 })
             };
-            lost.packets |= unstaged | lost_outside;
+            lost.packets |= unstaged | outside & !unsent;
         }
         // Another core's counter may be a little ahead.
         let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
