@@ -40,7 +40,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_free",
     "rte_mempool_in_use_count",
     "rte_pktmbuf_free_bulk",
-    "rte_pktmbuf_pool_create_by_ops",
+    "rte_pktmbuf_pool_create",
     "rte_strerror",
     "rte_thread_register",
     "rte_thread_unregister",

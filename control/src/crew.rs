@@ -1,7 +1,7 @@
 //! The workers as the control thread sees them: started together, watched, stopped together.
 
 use crate::report::load::{self, Load};
-use forwarder::dpdk::{DpdkError, Eal, Handoff, Port, RingGauge};
+use forwarder::dpdk::{DpdkError, Eal, Part, Port};
 use forwarder::publish::Publisher;
 use forwarder::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
 use forwarder::table::Generation;
@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(crate) struct Crew {
     members: Vec<Member>,
-    handoffs: VecDeque<Handoff>, // of the workers that are not started yet
-    stop: Arc<AtomicBool>,       // set by the control thread, read by the workers
+    parts: VecDeque<Part>, // of the workers that are not started yet
+    stop: Arc<AtomicBool>, // set by the control thread, read by the workers
 }
 
 /// One worker.
@@ -27,8 +27,6 @@ pub(crate) struct Member {
     core: usize,
     counters: Arc<WorkerCounters>,
     load: Arc<WorkerLoad>,
-    /// Of the rings from other workers.
-    rings: Vec<RingGauge>,
     /// At the end of the last interval.
     seen: Load,
     /// Over the last interval.
@@ -41,16 +39,8 @@ pub(crate) enum CrewError {
     /// A worker's own error.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// No queues for a worker.
-    #[error("port number {port} has no queues for the worker on core {core}")]
-    NoQueues {
-        /// The port's position.
-        port: u16,
-        /// The worker's core.
-        core: usize,
-    },
-    /// More workers than rings were made for.
-    #[error("no rings were made for the worker on core {core}")]
+    /// More workers than the ports were opened for.
+    #[error("the ports have no queues for the worker on core {core}")]
     TooMany {
         /// Its core.
         core: usize,
@@ -64,10 +54,9 @@ pub(crate) enum CrewError {
 }
 
 impl Crew {
-    /// Nobody yet, and the rings between so many workers of these ports.
-    pub(crate) fn new(eal: &Eal, ports: &[Port], workers: usize) -> Result<Self, DpdkError> {
-        let handoffs = Handoff::between(eal, workers, ports)?.into();
-        Ok(Crew { members: Vec::new(), handoffs, stop: Arc::default() })
+    /// Nobody yet, and these ports' queues dealt out.
+    pub(crate) fn new(ports: &mut [Port]) -> Result<Self, DpdkError> {
+        Ok(Crew { members: Vec::new(), parts: Part::deal(ports)?.into(), stop: Arc::default() })
     }
 
     /// Adds the worker that comes next in `worker_cores` and returns once it polls.
@@ -75,27 +64,19 @@ impl Crew {
         &mut self,
         core: usize,
         eal: &Eal,
-        ports: &mut [Port],
         publisher: &mut Publisher<Generation>,
         (latency, tap): (LatencyRecorder, Tap),
         (workers, idle): (usize, Idle),
     ) -> Result<(), CrewError> {
         let index = self.members.len();
-        let mut queues = Vec::new();
-        for port in ports {
-            let id = port.id();
-            queues.push(port.take_queues(index).ok_or(CrewError::NoQueues { port: id.0, core })?);
-        }
-        let handoff = self.handoffs.pop_front().ok_or(CrewError::TooMany { core })?;
-        let rings = handoff.gauges();
+        let part = self.parts.pop_front().ok_or(CrewError::TooMany { core })?;
         let (counters, load) = (Arc::new(WorkerCounters::default()), Arc::new(WorkerLoad::default()));
         let worker = Worker::spawn(WorkerSetup {
             index,
             workers,
             core,
             eal: eal.clone(),
-            queues,
-            handoff,
+            part,
             subscriber: publisher.subscribe(),
             counters: counters.clone(),
             load: load.clone(),
@@ -105,7 +86,7 @@ impl Crew {
             stop: self.stop.clone(),
         })?;
         let (seen, last) = (Load::default(), Load::default());
-        self.members.push(Member { worker: Some(worker), core, counters, load, rings, seen, last });
+        self.members.push(Member { worker: Some(worker), core, counters, load, seen, last });
         Ok(())
     }
 
@@ -121,8 +102,7 @@ impl Crew {
 
     /// `show workers`, in the order of `worker_cores`; `spreading` is what spreads each port's packets over them.
     pub(crate) fn json(&self, spreading: &serde_json::Value) -> serde_json::Value {
-        let cores: Vec<usize> = self.members.iter().map(|member| member.core).collect();
-        self.members.iter().map(|member| member.json(spreading, &cores)).collect()
+        self.members.iter().map(|member| member.json(spreading)).collect()
     }
 
     /// Every worker's packet counters.
@@ -153,8 +133,6 @@ impl Crew {
     /// Stops the workers and waits until each has sent what it had in hand; the first error of one that failed.
     pub(crate) fn stop(&mut self) -> Result<(), CrewError> {
         self.stop.store(true, Ordering::Release);
-        // The others wait for what could come from workers that never began.
-        self.handoffs.clear();
         let mut result = Ok(());
         for member in &mut self.members {
             if let Some(Err(error)) = member.worker.take().map(Worker::join) {
@@ -178,12 +156,11 @@ impl Member {
         self.core
     }
 
-    /// Its entry of `show workers`; `spreading` is what spreads each port's packets, `cores` all workers'.
-    fn json(&self, spreading: &serde_json::Value, cores: &[usize]) -> serde_json::Value {
+    /// Its entry of `show workers`; `spreading` is what spreads each port's packets.
+    fn json(&self, spreading: &serde_json::Value) -> serde_json::Value {
         let mut entry = load::json(self.core, &self.load, self.last, &self.counters);
         if let Some(object) = entry.as_object_mut() {
             object.insert("spreading".into(), spreading.clone());
-            object.insert("rings".into(), self.rings.iter().map(|ring| load::ring(ring, cores)).collect());
         }
         entry
     }

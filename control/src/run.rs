@@ -154,7 +154,7 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
     stats.iter_mut().for_each(|stats| stats.grow(slots.count()));
     let mut latency = Latency::new(crate::reload::latency_slots(&spec));
     let mut publisher = Publisher::new(Generation { number: 1, tables, stats });
-    let mut crew = Crew::new(&eal, &ports, system.worker_cores.len())?;
+    let mut crew = Crew::new(&mut ports)?;
     let mut trace = Live::default();
     for core in &system.worker_cores {
         let (recorder, collector) = latency_exchange(latency.empty_set());
@@ -164,7 +164,6 @@ fn start(mut config: Config, signals: &Signals) -> Result<Option<Daemon>, RunErr
         crew.start(
             *core,
             &eal,
-            &mut ports,
             &mut publisher,
             (recorder, tap),
             (system.worker_cores.len(), idle(system.idle)),

@@ -1,9 +1,9 @@
-//! What wakes a worker that sleeps when another one hands packets to it.
+//! What wakes a worker that sleeps when another one has more packets than it can do.
 //!
-//! Whoever hands over pays one load while the other is awake, and a system call for the first packet after its silence.
-//! Nothing is lost between the last look of the one and the first sleep of the other: the sleeper says that it is about to
-//! sleep and looks once more, the other puts the packet in and then looks whether somebody sleeps. All of it is in one total
-//! order (`SeqCst`; crossbeam's queue is as strict about its ends), so one of the two sees what the other did.
+//! Who rings pays one load while the other is awake, and a system call for the first time after its silence. Nothing is
+//! lost between the last look of the one and the first sleep of the other: the sleeper says that it is about to sleep and
+//! looks once more, the other says that there is something and then looks whether somebody sleeps. All of it is in one total
+//! order (`SeqCst`), so one of the two sees what the other did.
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_sleeps_through_what_was_handed_over() {
+    fn nobody_sleeps_through_what_there_is_for_it() {
         use crossbeam::queue::ArrayQueue;
         const ROUNDS: u32 = 20_000;
         let (bell, queue) = (Bell::new().unwrap(), ArrayQueue::new(1));

@@ -30,7 +30,6 @@ use front::Front;
 use journey::Journey;
 pub use outcomes::{Outcome, Outcomes};
 use put::{Out, Short};
-pub(crate) use shell::unshell;
 use warm::{Takers, warm};
 
 /// Packets taken from a device at a time.

@@ -9,8 +9,8 @@
 //! [`publish`]. What comes out is a [`verdict::Verdict`]: send it by this port, it is the host's, or it is dropped, and
 //! then for exactly one reason. The worker does what the verdict says, counts in [`stats`], and takes the next burst.
 //!
-//! Where a device cannot give the flows of one tunnel to several workers, the worker that receives a packet first sees by
-//! [`spread`] whose it is, and hands it over.
+//! Where a device cannot give the flows of one tunnel to several workers, these take turns at its receive queue and send in
+//! the order in which they received.
 //!
 //! One packet may wait: a fragment for a tunnel that puts fragments together, of which [`reassembly`] keeps the bytes until
 //! the last one missing goes on as the whole.
@@ -34,7 +34,6 @@ pub mod icmp_error;
 pub mod fragment;
 pub mod tap;
 pub mod reassembly;
-pub mod spread;
 pub mod publish;
 pub mod stats;
 #[cfg(feature = "dpdk")]

@@ -99,7 +99,7 @@ impl TunnelDrops {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
-    /// Packets taken from devices, or from other workers that did.
+    /// Packets taken from devices.
     pub received: Counter,
     /// Packets made here: answers, errors, fragments beyond the first.
     pub originated: Counter,
@@ -119,18 +119,16 @@ pub struct WorkerCounters {
 pub struct WorkerLoad {
     /// The generation that it runs on; 0 until it polls.
     pub generation: Counter,
-    /// Packets taken from devices and from other workers, without those handed over to others.
+    /// Packets taken from devices.
     pub packets: Counter,
-    /// Polls that found packets, each of one receive queue or ring.
+    /// Polls that found packets, each of one receive queue.
     pub bursts: Counter,
-    /// Polls of one receive queue or ring, empty ones included.
+    /// Polls of one receive queue, empty ones included.
     pub polls: Counter,
-    /// Packets handed over to other workers, which count them as received.
-    pub handed: Counter,
-    /// Packets taken over from other workers.
-    pub taken: Counter,
     /// TSC cycles of polls that found packets, from before the receive call to after the transmit calls.
     pub busy_cycles: Counter,
+    /// Of these, cycles in which a burst waited for the one received before it by another worker to be sent.
+    pub waited_cycles: Counter,
     /// TSC cycles since it began, sleep included.
     pub total_cycles: Counter,
 }

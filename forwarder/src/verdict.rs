@@ -113,8 +113,6 @@ drop_reasons! {
     // The host and the device.
     IcmpChecksum = "icmp_checksum": "A ping for the box itself came with a wrong ICMP checksum.";
     NoKernel = "no_kernel": "For the box itself, and no kernel is attached.";
-    HandoffFull = "handoff_full": "The ring to the worker that forwards this flow was full: that worker has more than it can do.";
-    HandoffNoBuffer = "handoff_no_buffer": "The worker that forwards this flow had no free buffer to copy it into: devices and rings hold them all.";
     TxFull = "tx_full": "The device's transmit queue took no more packets, or no buffer was free for one made here.";
 }
 

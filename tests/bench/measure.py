@@ -57,9 +57,8 @@ class Run:
 
 
 def buffers(scenario, workers):
-    """How many buffers culvert makes for these devices: 1,024 for each queue, what workers keep at hand, what rings hold."""
-    rings = 66 * BURST if scenario.spread else 0
-    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448 + rings
+    """How many buffers culvert makes for these devices: 1,024 for each queue, and what workers keep at hand."""
+    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448
 
 
 def memory(scenario, workers):
@@ -255,11 +254,9 @@ class Culvert(Program):
         answered = time.monotonic()
         if workers is None:
             raise BenchError(f"culvert does not answer; it said:\n{tail(self.log)}")
-        # A source that never ends fills the rings between workers: what finds them full was not forwarded.
-        refused = sum(worker["ring_full"] for worker in workers)
-        if drops := sum(worker["drops"] for worker in workers) - refused:
+        if drops := sum(worker["drops"] for worker in workers):
             raise BenchError(f"culvert dropped {drops} packets: {self._ask('drops')}")
-        packets = sum(worker["packets"] for worker in workers) - refused
+        packets = sum(worker["packets"] for worker in workers)
         cycles = sum(worker["packets"] * (worker["cycles_per_packet"] or 0) for worker in workers)
         return Reading((asked + answered) / 2, packets, cycles, self.waited())
 
@@ -268,11 +265,10 @@ class Culvert(Program):
         return self.wire.devices()
 
     def tunnelled(self):
-        """Packets that were received and not refused, and how often one of them went through a tunnel."""
+        """Packets that were received, and how often one of them went through a tunnel."""
         drops = self._ask("drops")
         tunnels = drops["tunnels"].values()
-        taken = drops["received"] - drops["dropped"].get("handoff_full", 0)
-        return taken, sum(tunnel["rx_packets"] + tunnel["tx_packets"] for tunnel in tunnels)
+        return drops["received"], sum(tunnel["rx_packets"] + tunnel["tx_packets"] for tunnel in tunnels)
 
     def _ask(self, what):
         command = [self.binary, "show", what, "--json", "--socket", self.socket]

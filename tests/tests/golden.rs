@@ -36,8 +36,6 @@ fn main() {
 const ELSEWHERE: &[(&str, &str)] = &[
     ("multi_segment", "forwarder/tests/devices.rs: a chained mbuf"),
     ("no_kernel", "functional.rs: in replay a kernel counts as attached"),
-    ("handoff_full", "forwarder/tests/devices.rs: a worker that takes nothing from its ring"),
-    ("handoff_no_buffer", "forwarder/tests/devices.rs: a worker that takes copies while no buffer is free"),
     ("tx_full", "functional.rs: a device that takes nothing"),
     ("headroom", "forwarder/src/tunnel/encap.rs: the compiler refuses tables that need more than there is"),
 ];

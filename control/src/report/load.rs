@@ -1,9 +1,7 @@
 //! How busy the workers are, since the start and over the last interval: `show workers`.
 
-use forwarder::dpdk::RingGauge;
 use forwarder::stats::{WorkerCounters, WorkerLoad};
-use forwarder::verdict::DropReason;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// A worker's load counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +9,7 @@ pub(crate) struct Load {
     packets: u64,
     bursts: u64,
     busy_cycles: u64,
+    waited_cycles: u64,
     total_cycles: u64,
 }
 
@@ -21,6 +20,7 @@ impl Load {
             packets: load.packets.read(),
             bursts: load.bursts.read(),
             busy_cycles: load.busy_cycles.read(),
+            waited_cycles: load.waited_cycles.read(),
             total_cycles: load.total_cycles.read(),
         }
     }
@@ -31,6 +31,7 @@ impl Load {
             packets: self.packets.wrapping_sub(earlier.packets),
             bursts: self.bursts.wrapping_sub(earlier.bursts),
             busy_cycles: self.busy_cycles.wrapping_sub(earlier.busy_cycles),
+            waited_cycles: self.waited_cycles.wrapping_sub(earlier.waited_cycles),
             total_cycles: self.total_cycles.wrapping_sub(earlier.total_cycles),
         }
     }
@@ -40,8 +41,10 @@ impl Load {
         let rounded = |value: f64| (value * 100.0).round() / 100.0;
         object.insert("packets".into(), self.packets.into());
         object.insert("cycles_per_packet".into(), share(self.busy_cycles, self.packets).map(rounded).into());
-        let busy = share(self.busy_cycles, self.total_cycles).map(|share| rounded(share * 100.0).min(100.0));
-        object.insert("busy_percent".into(), busy.into());
+        let percent =
+            |part: u64| share(part, self.total_cycles).map(|share| rounded(share * 100.0).min(100.0));
+        object.insert("busy_percent".into(), percent(self.busy_cycles).into());
+        object.insert("waited_percent".into(), percent(self.waited_cycles).into());
         object.insert("packets_per_burst".into(), share(self.packets, self.bursts).map(rounded).into());
     }
 }
@@ -53,18 +56,10 @@ pub(crate) fn json(core: usize, load: &WorkerLoad, last: Load, counters: &Worker
     object.insert("generation".into(), load.generation.read().into());
     Load::of(load).write(&mut object);
     object.insert("drops".into(), counters.dropped.total().into());
-    object.insert("handed".into(), load.handed.read().into());
-    object.insert("taken".into(), load.taken.read().into());
-    object.insert("ring_full".into(), counters.dropped.of(DropReason::HandoffFull).read().into());
     let mut interval = Map::new();
     last.write(&mut interval);
     object.insert("interval".into(), interval.into());
     object.into()
-}
-
-/// How full a ring to a worker is, in bursts; `cores` are the workers'.
-pub(crate) fn ring(ring: &RingGauge, cores: &[usize]) -> Value {
-    json!({ "from": cores.get(ring.from()), "waiting": ring.waiting(), "capacity": ring.capacity() })
 }
 
 #[cfg(test)]
@@ -78,10 +73,12 @@ mod tests {
         load.packets.add(64);
         load.bursts.add(4);
         load.busy_cycles.add(6_400);
+        load.waited_cycles.add(640);
         load.total_cycles.add(64_000);
         let entry = json(2, &load, Load::of(&load).since(start), &counters);
         assert_eq!(entry["cycles_per_packet"], 100.0);
         assert_eq!(entry["busy_percent"], 10.0);
+        assert_eq!(entry["waited_percent"], 1.0);
         assert_eq!(entry["interval"]["packets_per_burst"], 16.0);
         let entry = json(2, &load, Load::default(), &counters);
         assert_eq!(entry["interval"]["cycles_per_packet"], Value::Null);

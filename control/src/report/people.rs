@@ -132,14 +132,11 @@ fn workers(answer: &Value) -> String {
         ("CORE", Right),
         ("GENERATION", Right),
         ("BUSY %", Right),
+        ("WAITED %", Right),
         ("PACKETS", Right),
         ("DROPS", Right),
         ("CYCLES/PACKET", Right),
         ("PACKETS/BURST", Right),
-        ("HANDED", Right),
-        ("TAKEN", Right),
-        ("RING FULL", Right),
-        ("RING", Right),
     ]);
     for worker in rows(answer) {
         let interval = worker.get("interval").unwrap_or(&Value::Null);
@@ -147,29 +144,22 @@ fn workers(answer: &Value) -> String {
             text(worker, "core"),
             text(worker, "generation"),
             text(interval, "busy_percent"),
+            text(interval, "waited_percent"),
             text(worker, "packets"),
             text(worker, "drops"),
             text(worker, "cycles_per_packet"),
             text(worker, "packets_per_burst"),
-            text(worker, "handed"),
-            text(worker, "taken"),
-            text(worker, "ring_full"),
-            fullest(worker.get("rings").unwrap_or(&Value::Null)),
         ]);
     }
-    let mut rest = "Busy: over the last second; the other figures: since the start.\n".to_owned();
+    let mut rest =
+        "Busy, and waited for the turn to send: over the last second; the other figures: since the start.\n"
+            .to_owned();
     // The same for all of them.
     let ports = rows(answer).next().and_then(|worker| worker.get("spreading")?.as_object());
     for (port, spreading) in ports.into_iter().flatten() {
         rest += &format!("Port {port}: spreading {}, {}.\n", text(spreading, "by"), text(spreading, "why"));
     }
     table.render() + &rest
-}
-
-/// Bursts in the fullest of a worker's rings, of those that it has room for.
-fn fullest(rings: &Value) -> String {
-    let ring = rows(rings).max_by_key(|ring| number(ring, "waiting"));
-    ring.map_or("-".to_owned(), |ring| format!("{}/{}", text(ring, "waiting"), text(ring, "capacity")))
 }
 
 fn drops(answer: &Value, all: bool) -> String {

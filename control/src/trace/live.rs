@@ -154,12 +154,6 @@ fn unseen(reason: DropReason) -> Option<&'static str> {
         DropReason::TxFull => Some(
             "no trace shows packets dropped as tx_full: the device refuses them later, and they are told as transmitted",
         ),
-        DropReason::HandoffFull => Some(
-            "no trace shows packets dropped as handoff_full: they never reach the worker that would look at them",
-        ),
-        DropReason::HandoffNoBuffer => Some(
-            "no trace shows packets dropped as handoff_no_buffer: there is no buffer in which to look at them",
-        ),
         DropReason::MultiSegment => Some(
             "no trace shows packets dropped as multi_segment: they are refused before they are looked at",
         ),

@@ -51,21 +51,6 @@ impl Burst {
         if chained { self.refuse_chained() } else { 0 }
     }
 
-    /// Offers each packet to `take`, in order; what that gives back stays.
-    #[inline]
-    pub(super) fn part(&mut self, mut take: impl FnMut(Mbuf) -> Option<Mbuf>) {
-        let mut kept = ArrayVec::new();
-        kept.extend(self.mbufs.drain(..).filter_map(&mut take));
-        self.mbufs = kept;
-    }
-
-    /// Has these packets, which another worker received; any that were left from before are freed.
-    #[inline]
-    pub(super) fn refill(&mut self, mbufs: ArrayVec<Mbuf, BURST>) {
-        mbuf::free(&mut self.mbufs);
-        self.mbufs = mbufs;
-    }
-
     /// Has `work` change the packets, each of which is shown over its whole buffer, and makes each what its frame became.
     /// Returns, a bit for each by its position, those of which that is not within the buffer, and which stay as they were.
     #[inline(always)]

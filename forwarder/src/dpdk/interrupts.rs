@@ -5,6 +5,7 @@
 //! of what comes, not of what is there: of what came since it told last.
 
 use super::device::Device;
+use super::lane::Lane;
 use super::queue::RxQueue;
 use dpdk_sys::{
     CULVERT_INTERRUPT_ADD, CULVERT_INTERRUPT_REMOVE, rte_epoll_event, rte_epoll_wait,
@@ -27,7 +28,16 @@ const EVENTS: usize = 8;
 #[derive(Debug)]
 pub struct Interrupts {
     epoll: OwnedFd,
-    queues: Vec<(Arc<Device>, u16)>,
+    queues: Vec<Armed>,
+}
+
+/// A queue that has been added.
+#[derive(Debug)]
+struct Armed {
+    device: Arc<Device>,
+    queue: u16,
+    /// Where others use it as well.
+    lane: Option<Arc<Lane>>,
 }
 
 impl Interrupts {
@@ -41,10 +51,19 @@ impl Interrupts {
 
     /// Adds a queue of the calling worker's. `false` where it has no interrupts, or none of its own.
     pub fn add(&mut self, queue: &RxQueue) -> bool {
+        self.add_shared(queue, None)
+    }
+
+    /// The same with the queue of a lane, at which no other worker waits for interrupts.
+    pub fn add_lane(&mut self, lane: &Arc<Lane>) -> bool {
+        lane.with_queue(|queue| self.add_shared(queue, Some(lane.clone())))
+    }
+
+    fn add_shared(&mut self, queue: &RxQueue, lane: Option<Arc<Lane>>) -> bool {
         let (device, queue, has_interrupts) = queue.parts();
         let is_added = has_interrupts && self.control(device, queue, CULVERT_INTERRUPT_ADD);
         if is_added {
-            self.queues.push((device.clone(), queue));
+            self.queues.push(Armed { device: device.clone(), queue, lane });
         }
         is_added
     }
@@ -53,9 +72,11 @@ impl Interrupts {
     /// `false` where a queue cannot.
     pub fn arm(&self) -> bool {
         let mut all = true;
-        for (device, queue) in &self.queues {
-            // SAFETY: the device is started with this queue, which the caller alone uses.
-            let code = unsafe { rte_eth_dev_rx_intr_enable(device.id(), *queue) };
+        for armed in &self.queues {
+            let code = armed.alone(|device, queue| {
+                // SAFETY: the device is started with this queue, which the caller alone uses meanwhile.
+                unsafe { rte_eth_dev_rx_intr_enable(device.id(), queue) }
+            });
             all &= code == 0 || code == -ENOTSUP;
         }
         all
@@ -63,10 +84,12 @@ impl Interrupts {
 
     /// Takes [`arm`](Self::arm) back.
     pub fn disarm(&self) {
-        for (device, queue) in &self.queues {
-            // SAFETY: the device is started with this queue, which the caller alone uses. One that cannot be switched off
-            // wakes the worker from its next sleep, for nothing.
-            let _ = unsafe { rte_eth_dev_rx_intr_disable(device.id(), *queue) };
+        for armed in &self.queues {
+            armed.alone(|device, queue| {
+                // SAFETY: the device is started with this queue, which the caller alone uses meanwhile. One that cannot be
+                // switched off wakes the worker from its next sleep, for nothing.
+                let _ = unsafe { rte_eth_dev_rx_intr_disable(device.id(), queue) };
+            });
         }
     }
 
@@ -94,8 +117,18 @@ impl AsFd for Interrupts {
 
 impl Drop for Interrupts {
     fn drop(&mut self) {
-        for (device, queue) in &self.queues {
+        for Armed { device, queue, .. } in &self.queues {
             self.control(device, *queue, CULVERT_INTERRUPT_REMOVE);
+        }
+    }
+}
+
+impl Armed {
+    /// Does `work` while no other worker uses the queue.
+    fn alone<T>(&self, work: impl FnOnce(&Device, u16) -> T) -> T {
+        match &self.lane {
+            Some(lane) => lane.with_queue(|_| work(&self.device, self.queue)),
+            None => work(&self.device, self.queue),
         }
     }
 }

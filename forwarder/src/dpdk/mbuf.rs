@@ -25,12 +25,6 @@ impl Mbuf {
         self.0.as_ptr().cast::<u8>().wrapping_add(offset).cast()
     }
 
-    /// Where the descriptor is, to have it or its packet in the cache before it is read.
-    #[inline(always)]
-    pub(crate) fn address(&self) -> *const rte_mbuf {
-        self.0.as_ptr()
-    }
-
     /// Buffers chained together for this packet.
     #[inline(always)]
     pub(crate) fn segments(&self) -> u16 {

@@ -3,12 +3,11 @@
 //! [`Eal`] is the started environment, [`Port`] an opened device, [`RxQueue`] and [`TxBuffer`] one worker's ends of it,
 //! [`Burst`] the packets in that worker's hand. Beside `hint.rs` this is the only module with `unsafe` in it: one call
 //! into C a block, each with the reason why it is sound. What keeps the pieces apart is ownership: pools live as long as
-//! the [`Eal`], every piece holds the [`Eal`], and an mbuf is in exactly one [`Burst`], [`TxBuffer`], ring of a [`Handoff`] or device.
+//! the [`Eal`], every piece holds the [`Eal`], and an mbuf is in exactly one [`Burst`], [`TxBuffer`] or device.
 
 mod burst;
-mod handoff;
-mod parcel;
 mod interrupts;
+mod lane;
 mod device;
 mod eal;
 mod error;
@@ -22,9 +21,9 @@ mod thread;
 pub use burst::Burst;
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
-pub use handoff::{HandedOver, Handoff, RingGauge, Taken};
 pub use interrupts::Interrupts;
-pub use port::{Link, Port, PortOptions, PortStats, Queues, Rss, RxQueues};
+pub use lane::{Exits, Lane, Place};
+pub use port::{Link, Part, Port, PortOptions, PortStats, Queues, Rss, RxQueues};
 pub use queue::{Flushed, RxQueue, TxBuffer};
 pub use spreading::{Spread, Spreading};
 pub use thread::Registration;

@@ -8,10 +8,9 @@ use super::error::{DpdkError, last_code, reason};
 use crate::forward::BURST;
 use crate::frame::HEADROOM;
 use dpdk_sys::{
-    CULVERT_SOCKET_ANY, rte_mempool, rte_mempool_free, rte_mempool_in_use_count,
-    rte_pktmbuf_pool_create_by_ops,
+    CULVERT_SOCKET_ANY, rte_mempool, rte_mempool_free, rte_mempool_in_use_count, rte_pktmbuf_pool_create,
 };
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CString, c_int};
 use std::ptr::NonNull;
 
 /// Bytes of a frame beside its IP packet: Ethernet header, two VLAN tags, checksum.
@@ -38,12 +37,6 @@ pub(crate) const PAGE: u64 = 4 << 10;
 /// Bytes of the smallest hugepages; larger ones leave less unused.
 pub(crate) const HUGEPAGE: u64 = 2 << 20;
 
-/// What keeps free buffers, beside each worker's own few: a ring gives the one that was given back first, and so all in
-/// turn, of which none is in a cache; a stack the one that was given back last. That matters where buffers do not come back
-/// to the worker that took them: 64-byte packets through two workers are a fifth more. A plugin of DPDK's, and may be missing.
-const STACK: &CStr = c"stack";
-const RING: &CStr = c"ring_mp_mc";
-
 /// How many buffers, and how large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolSize {
@@ -51,8 +44,6 @@ pub(crate) struct PoolSize {
     pub(crate) packets: u32,
     /// Bytes of one: headroom and frame.
     pub(crate) bytes: u16,
-    /// Workers hand packets to each other, so that buffers come back to others than took them.
-    pub(crate) is_handed: bool,
 }
 
 impl PoolSize {
@@ -64,7 +55,7 @@ impl PoolSize {
         let in_hand = CACHE + CACHE / 2 + 2 * BURST as u32;
         // The control thread has a cache as well.
         let caches = (workers as u32).saturating_add(1).saturating_mul(in_hand);
-        PoolSize { packets: descriptors.saturating_add(caches), bytes, is_handed: false }
+        PoolSize { packets: descriptors.saturating_add(caches), bytes }
     }
 
     /// Bytes of memory that such a pool takes in pages of `page` bytes. DPDK lets no buffer cross from one page into the
@@ -99,16 +90,11 @@ impl Pool {
     pub(crate) fn create(number: usize, socket: c_int, size: PoolSize) -> Result<Pool, DpdkError> {
         let name = CString::new(format!("culvert-{number}")).unwrap_or_default();
         for node in [socket, CULVERT_SOCKET_ANY] {
-            let kinds = if size.is_handed { &[STACK, RING][..] } else { &[RING] };
-            for kind in kinds {
-                let (name, kind) = (name.as_ptr(), kind.as_ptr());
-                // SAFETY: EAL runs, as an `Eal` is at hand wherever this is called; the names end with NULs and are copied.
-                let raw = unsafe {
-                    rte_pktmbuf_pool_create_by_ops(name, size.packets, CACHE, 0, size.bytes, node, kind)
-                };
-                if let Some(raw) = NonNull::new(raw) {
-                    return Ok(Pool { raw, socket, size });
-                }
+            // SAFETY: EAL runs, as an `Eal` is at hand wherever this is called; the name is copied.
+            let raw =
+                unsafe { rte_pktmbuf_pool_create(name.as_ptr(), size.packets, CACHE, 0, size.bytes, node) };
+            if let Some(raw) = NonNull::new(raw) {
+                return Ok(Pool { raw, socket, size });
             }
         }
         Err(DpdkError::Pool { packets: size.packets, bytes: size.bytes, reason: reason(last_code()) })
@@ -155,8 +141,7 @@ mod tests {
 
     #[test]
     fn no_buffer_is_counted_across_the_end_of_a_page() {
-        let count =
-            |bytes, page| PoolSize { packets: 1000, bytes, is_handed: false }.memory(page) - 1000 * RING_SLOT;
+        let count = |bytes, page| PoolSize { packets: 1000, bytes }.memory(page) - 1000 * RING_SLOT;
         // 2,496 bytes of which one fits, 9,664 that take three pages.
         assert_eq!(count(2_176, PAGE), 1000 * PAGE);
         assert_eq!(count(9_344, PAGE), 1000 * 3 * PAGE);

@@ -3,13 +3,15 @@
 use super::Eal;
 use super::device::{DESCRIPTORS, Device, Plan};
 use super::error::DpdkError;
-use super::handoff;
+use super::lane::{Exits, Lane};
 use super::pool::PoolSize;
 use super::queue::{RxQueue, TxBuffer};
 use super::spreading::{Spread, Spreading};
-use crate::spread::Shares;
+use crate::bell::Bell;
 use crate::table::{Mac, PortId};
+use crossbeam::utils::CachePadded;
 use dpdk_sys::{CULVERT_SPEED_UNKNOWN, culvert_link, rte_eth_stats, rte_eth_stats_get};
+use spin::mutex::SpinMutex;
 use std::sync::Arc;
 
 /// What the configuration says about a port.
@@ -77,8 +79,19 @@ pub struct Queues {
     pub rx: Vec<RxQueue>,
     /// The transmit queue.
     pub tx: TxBuffer,
-    /// Whose the packets of these receive queues are, where the workers spread them.
-    pub shares: Option<Arc<Shares>>,
+}
+
+/// One worker's part of all ports.
+#[derive(Debug)]
+pub struct Part {
+    /// Receive queues that it alone polls, with their ports.
+    pub rx: Vec<(PortId, RxQueue)>,
+    /// Receive queues that all workers share.
+    pub lanes: Vec<Arc<Lane>>,
+    /// Transmit queues.
+    pub tx: Exits,
+    /// Rung while it may sleep and a lane needs help.
+    pub(crate) bell: Arc<Bell>,
 }
 
 /// What a device counted since it was opened.
@@ -128,12 +141,7 @@ impl Port {
             planned.push((options, device, plan));
         }
         let descriptors: u32 = planned.iter().map(|(_, _, plan)| plan.descriptors()).sum();
-        let spread = planned.iter().filter(|(_, _, plan)| plan.spreading.by == Spread::Software);
-        let receivers =
-            spread.map(|(_, _, plan)| usize::from(plan.rx_queues).min(workers)).max().unwrap_or(0);
-        let handed = handoff::buffers(receivers, workers) as u32;
-        let size = PoolSize::new(largest_mtu(ports), descriptors.saturating_add(handed), workers);
-        let size = PoolSize { is_handed: handed != 0, ..size };
+        let size = PoolSize::new(largest_mtu(ports), descriptors, workers);
         let opened = planned.into_iter().enumerate();
         opened
             .map(|(index, (options, device, plan))| Port::start(index, options, device, plan, size))
@@ -153,17 +161,12 @@ impl Port {
         let id = PortId(index as u16);
         let device = Arc::new(device);
         let queues_of = |worker: u16| (worker..plan.rx_queues).step_by(usize::from(plan.tx_queues));
-        let shares = (plan.spreading.by == Spread::Software).then(|| {
-            let polled: Vec<usize> = (0..plan.tx_queues).map(|worker| queues_of(worker).count()).collect();
-            Arc::new(Shares::new(&polled))
-        });
         let share = |worker: u16| {
             let own = queues_of(worker);
             Queues {
                 port: id,
                 rx: own.map(|queue| RxQueue::new(device.clone(), queue)).collect(),
                 tx: TxBuffer::new(device.clone(), worker, pool.clone()),
-                shares: shares.clone(),
             }
         };
         let queues: Vec<Queues> = (0..plan.tx_queues).map(share).collect();
@@ -202,9 +205,9 @@ impl Port {
         self.has_interrupts
     }
 
-    /// Whether the worker at this position of `worker_cores` receives packets of this port for others.
-    pub(crate) fn is_spread_by(&self, worker: usize) -> bool {
-        self.plan.spreading.by == Spread::Software && worker < usize::from(self.plan.rx_queues)
+    /// Whether workers share its receive queues.
+    fn is_shared(&self) -> bool {
+        self.plan.spreading.by == Spread::Software
     }
 
     /// What the device counted; zeros where it does not count.
@@ -245,6 +248,44 @@ impl Port {
     }
 }
 
+impl Part {
+    /// Deals the queues of all ports out to the workers they were opened for, each worker's in the order of `worker_cores`.
+    ///
+    /// # Errors
+    /// [`DpdkError::Bell`] where the process has no file descriptors left.
+    pub fn deal(ports: &mut [Port]) -> Result<Vec<Part>, DpdkError> {
+        let workers = ports.iter().map(|port| port.queues.len()).max().unwrap_or_default();
+        let bell =
+            |_| Bell::new().map(Arc::new).map_err(|error| DpdkError::Bell { reason: error.to_string() });
+        let bells = (0..workers).map(bell).collect::<Result<Vec<Arc<Bell>>, DpdkError>>()?;
+        let (mut own, mut exits): (Vec<_>, Vec<_>) = bells.iter().map(|_| (Vec::new(), Vec::new())).unzip();
+        let mut lanes = Vec::new();
+        for port in ports.iter_mut() {
+            let is_shared = port.is_shared();
+            let workers = port.queues.iter_mut().map(Option::take).zip(own.iter_mut().zip(&mut exits));
+            for (worker, (queues, (own, exit))) in workers.enumerate() {
+                let Some(Queues { port, rx, tx }) = queues else { continue };
+                exit.push(tx);
+                match is_shared {
+                    false => own.extend(rx.into_iter().map(|queue| (port, queue))),
+                    true => lanes
+                        .extend(rx.into_iter().map(|queue| Lane::new(port, worker, queue, bells.clone()))),
+                }
+            }
+        }
+        let lanes: Vec<Arc<Lane>> = lanes.into_iter().map(Arc::new).collect();
+        let exits: Vec<Exits> = if lanes.is_empty() {
+            exits.into_iter().map(Exits::Own).collect()
+        } else {
+            let shared: Arc<[_]> =
+                exits.into_iter().map(|exit| CachePadded::new(SpinMutex::new(exit))).collect();
+            bells.iter().map(|_| Exits::Shared(shared.clone())).collect()
+        };
+        let parts = own.into_iter().zip(exits).zip(bells);
+        Ok(parts.map(|((rx, tx), bell)| Part { rx, lanes: lanes.clone(), tx, bell }).collect())
+    }
+}
+
 /// The pool that `ports` will need where their devices have as many queues and descriptors as are asked for.
 pub(crate) fn expected_pool(ports: &[PortOptions], workers: usize) -> PoolSize {
     let queues = ports.iter().map(|port| match port.rx_queues {
@@ -252,10 +293,6 @@ pub(crate) fn expected_pool(ports: &[PortOptions], workers: usize) -> PoolSize {
         RxQueues::Exactly(count) => usize::from(count) + workers,
     });
     let descriptors = queues.sum::<usize>().saturating_mul(usize::from(DESCRIPTORS));
-    // What the devices can is not known yet: each worker may have to hand over.
-    let is_spread = ports.iter().any(|port| port.rss == Rss::Auto);
-    let handed = if is_spread { handoff::buffers(workers, workers) } else { 0 };
-    let descriptors = descriptors.saturating_add(handed);
     PoolSize::new(largest_mtu(ports), u32::try_from(descriptors).unwrap_or(u32::MAX), workers)
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Shell {
 
 /// The tunnel headers that `upper` begins with, behind the IP header at `at`, which is for `local`.
 #[inline(always)]
-pub(crate) fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
+pub(super) fn unshell(local: &Local, upper: &[u8; 24], at: usize, ip: Plain) -> Option<Shell> {
     let (inner, end) = (at + ip.header_len, at + ip.total_len);
     let bare = |version| Shell { label: Label::IP, udp: 0, inner, end, version };
     match ip.protocol {

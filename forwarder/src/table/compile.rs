@@ -19,6 +19,12 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 /// Connected routes win over any that an operator gives for the same prefix.
 const CONNECTED: i64 = -1;
 
+/// Tunnels up to which what is looked up stays in the caches of a core.
+const CACHED_TUNNELS: usize = 4_096;
+
+/// The same for the bytes of one family's routes.
+const CACHED_ROUTES: usize = 2 << 20;
+
 /// A route's target before neighbours are looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Next {
@@ -48,6 +54,7 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         Way::Unresolved(_) => None,
     });
     routes.add_locals(locals.keys().copied());
+    let has_many_routes = routes.ipv4.bytes().max(routes.ipv6.bytes()) > CACHED_ROUTES;
     Ok(Tables {
         serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         ports: ports(spec),
@@ -61,6 +68,9 @@ pub(super) fn compile(spec: &Spec) -> Result<Tables, Vec<SpecError>> {
         summaries,
         speakers: speakers(spec),
         icmp: spec.icmp,
+        is_large: spec.tunnels.len() > CACHED_TUNNELS || has_many_routes,
+        has_many_routes,
+        is_for_one_worker: spec.tunnels.iter().any(|tunnel| tunnel.reassembly || tunnel.sequence),
     })
 }
 

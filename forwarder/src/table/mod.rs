@@ -47,6 +47,9 @@ pub struct Tables {
     summaries: Vec<TunnelSummary>,
     speakers: Speakers,
     icmp: IcmpRates,
+    is_large: bool,
+    has_many_routes: bool,
+    is_for_one_worker: bool,
 }
 
 /// Whose address stands on ICMP errors: for IPv4, for IPv6.
@@ -270,13 +273,20 @@ impl Tables {
     /// Whether there is more to look up than the caches of a core hold: some thousand tunnels, or as many routes.
     #[inline(always)]
     pub(crate) fn is_large(&self) -> bool {
-        self.tunnels.len() > 4096 || self.has_many_routes()
+        self.is_large
     }
 
     /// Whether there are more routes than the caches of a core hold: some thousand.
     #[inline(always)]
     pub(crate) fn has_many_routes(&self) -> bool {
-        self.routes.ipv4.bytes().max(self.routes.ipv6.bytes()) > 2 << 20
+        self.has_many_routes
+    }
+
+    /// Whether what one worker keeps from packet to packet has to be of all packets of a queue: fragments that are put
+    /// together, GRE sequence numbers.
+    #[inline]
+    pub(crate) fn is_for_one_worker(&self) -> bool {
+        self.is_for_one_worker
     }
 
     /// An image.

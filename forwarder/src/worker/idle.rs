@@ -5,7 +5,8 @@
 //!
 //! - one of its receive queues has a packet, where the device has receive interrupts. They are armed first and the queues
 //!   polled once more, so that no packet slips in between; while packets come they are off and cost nothing.
-//! - another worker hands packets to it, and rings its [`Bell`]; armed and looked at once more in the same way.
+//! - another worker received a full burst from a queue that both share, and rings its [`Bell`]; hung up and the queue looked
+//!   at once more in the same way.
 //! - some time has passed. Tables, empty histograms, taps, the order to stop, and fragments whose time is over are seen
 //!   with the next round, so that they wait for [`LONGEST_WAIT`] at the most, and nobody has to wake a worker for them.
 //!
@@ -15,12 +16,13 @@
 
 use super::Idle;
 use crate::bell::Bell;
-use crate::dpdk::{Interrupts, RxQueue};
+use crate::dpdk::{Interrupts, Lane, RxQueue};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::set_current_timer_slack;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -63,11 +65,15 @@ struct Sleeper {
 }
 
 impl Rest {
-    /// For the calling thread, which polls these queues.
+    /// For the calling thread, which polls these queues, and these lanes before any other worker does.
     ///
     /// # Errors
     /// The system's, where it has no file descriptor for a worker that may sleep.
-    pub(super) fn new<'a>(idle: Idle, queues: impl Iterator<Item = &'a RxQueue>) -> io::Result<Rest> {
+    pub(super) fn new<'a>(
+        idle: Idle,
+        queues: impl Iterator<Item = &'a RxQueue>,
+        lanes: impl Iterator<Item = &'a Arc<Lane>>,
+    ) -> io::Result<Rest> {
         let sleeper = match idle {
             Idle::Poll => None,
             Idle::Sleep => {
@@ -77,6 +83,9 @@ impl Rest {
                 let mut is_complete = true;
                 for queue in queues {
                     is_complete &= interrupts.add(queue);
+                }
+                for lane in lanes {
+                    is_complete &= interrupts.add_lane(lane);
                 }
                 Some(Sleeper { interrupts, is_complete, is_armed: false, pace: Pace::default() })
             }

@@ -3,19 +3,20 @@
 //! It owns all that it touches but the counters, which it alone writes. It never waits, allocates or locks while packets
 //! come; tables and empty histograms reach it between two bursts. Whatever it received it has sent, counted and let go of
 //! before it looks at the next queue, so that it holds no packet when it is told to stop; of fragments that are to be put
-//! together it has copies, and gives those up. Where workers hand packets to each other each goes on until those that hand
-//! to it have stopped receiving, so that none is left in between.
+//! together it has copies, and gives those up. It waits for another worker only to send after it what was received after
+//! it, where both receive from one queue.
 
 mod poller;
 mod account;
+mod hand;
 mod idle;
 
-use crate::dpdk::{Eal, Handoff, Queues, TxBuffer};
+use crate::dpdk::{Eal, Exits, Lane, Part, RxQueue};
 use crate::publish::Subscriber;
 use crate::stats::{LatencyRecorder, WorkerCounters, WorkerLoad};
-use crate::table::Generation;
+use crate::table::{Generation, PortId};
 use crate::tap::Tap;
-use poller::{Poller, Received};
+use poller::Poller;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,10 +44,8 @@ pub struct WorkerSetup {
     pub core: usize,
     /// The environment.
     pub eal: Eal,
-    /// Its share of every port, in the order of the configuration: of all ports, so that it can send by each.
-    pub queues: Vec<Queues>,
-    /// Its ends of the rings to and from the other workers.
-    pub handoff: Handoff,
+    /// Its part of the ports.
+    pub part: Part,
     /// The tables.
     pub subscriber: Subscriber<Generation>,
     /// Packet counters; written by this worker alone.
@@ -78,24 +77,12 @@ pub struct Stopped {
     pub subscriber: Subscriber<Generation>,
     /// What was recorded and not fetched: [`LatencyRecorder::set`].
     pub latency: LatencyRecorder,
-    _queues: (Vec<Received>, Vec<TxBuffer>),
+    _queues: (Vec<(PortId, RxQueue)>, Vec<Arc<Lane>>, Exits),
 }
 
 /// Why a worker does not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
-    /// The queues are not one share of every port in order.
-    #[error(
-        "the worker on core {core} was given queues of port number {found} where those of number {expected} belong"
-    )]
-    Queues {
-        /// Its core.
-        core: usize,
-        /// The port expected at this position, from 0.
-        expected: usize,
-        /// The port found there.
-        found: u16,
-    },
     /// The system makes no thread.
     #[error("no thread for the worker on core {core}: {reason}")]
     Thread {
@@ -145,11 +132,6 @@ impl Worker {
     /// [`WorkerError`] where the thread cannot be made, pinned to its core or registered with DPDK.
     pub fn spawn(setup: WorkerSetup) -> Result<Worker, WorkerError> {
         let (core, load) = (setup.core, setup.load.clone());
-        for (expected, queues) in setup.queues.iter().enumerate() {
-            if usize::from(queues.port.0) != expected {
-                return Err(WorkerError::Queues { core, expected, found: queues.port.0 });
-            }
-        }
         let (report, reported) = sync_channel(1);
         let thread = thread::Builder::new()
             .name(format!("worker-{core}"))

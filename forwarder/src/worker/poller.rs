@@ -1,21 +1,15 @@
 //! The poll loop: what a worker does on its own thread, burst after burst.
 
-use super::account::{Lost, bits, count_lost, count_unsent, flush, stage_made};
+use super::hand::Hand;
 use super::idle::Rest;
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
-use crate::dpdk::{Burst, Eal, HandedOver, Handoff, Registration, RxQueue, TxBuffer};
+use crate::bell::Bell;
+use crate::dpdk::{Burst, Eal, Lane, Registration, RxQueue};
 use crate::forward::{BURST, Engine, Host, Outcomes};
-use crate::frame::Frame;
 use crate::hint::tsc;
-use crate::publish::Subscriber;
-use crate::spread::{self, Seen, Shares};
-use crate::stats::{LatencyRecorder, TunnelStats, WorkerCounters, WorkerLoad};
-use crate::table::{Generation, PortId};
-use crate::tap::Tap;
-use crate::verdict::{DropReason, Verdict};
-use arrayvec::ArrayVec;
+use crate::stats::TunnelStats;
+use crate::table::PortId;
 use std::hint;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -23,32 +17,13 @@ use std::sync::mpsc::SyncSender;
 /// Rounds of polls between two looks for an empty set of histograms, while packets come without pause.
 const ROUNDS_PER_EXCHANGE: u32 = 256;
 
-/// A receive queue, with what to do with its packets.
-#[derive(Debug)]
-pub(super) struct Received {
-    port: PortId,
-    queue: RxQueue,
-    /// Whose they are, where the workers spread them.
-    shares: Option<Arc<Shares>>,
-}
-
 /// The worker on its own thread.
 pub(super) struct Poller {
-    index: usize,
     core: usize,
-    rx: Vec<Received>,
-    tx: Vec<TxBuffer>,
-    handoff: Handoff,
-    burst: Burst,
-    engine: Engine,
-    outcomes: Outcomes,
-    subscriber: Subscriber<Generation>,
-    no_stats: TunnelStats,
-    counters: Arc<WorkerCounters>,
-    load: Arc<WorkerLoad>,
-    latency: LatencyRecorder,
-    tap: Tap,
-    clock: Clock,
+    rx: Vec<(PortId, RxQueue)>,
+    lanes: Vec<Arc<Lane>>,
+    hand: Hand,
+    bell: Arc<Bell>,
     idle: Idle,
     stop: Arc<AtomicBool>,
     eal: Eal,
@@ -57,21 +32,13 @@ pub(super) struct Poller {
 impl Poller {
     /// A worker of these pieces, not on its core yet.
     pub(super) fn new(setup: WorkerSetup) -> Poller {
-        let (mut rx, mut tx) = (Vec::new(), Vec::new());
-        for queues in setup.queues {
-            let (port, shares) = (queues.port, queues.shares);
-            rx.extend(queues.rx.into_iter().map(|queue| Received { port, queue, shares: shares.clone() }));
-            tx.push(queues.tx);
-        }
-        Poller {
+        let part = setup.part;
+        let hand = Hand {
             index: setup.index,
-            core: setup.core,
-            rx,
-            tx,
-            handoff: setup.handoff,
             burst: Burst::new(&setup.eal),
             engine: Engine::new(Host::Absent, setup.workers),
             outcomes: Outcomes::new(),
+            exits: part.tx,
             subscriber: setup.subscriber,
             no_stats: TunnelStats::default(),
             counters: setup.counters,
@@ -79,10 +46,13 @@ impl Poller {
             latency: setup.latency,
             tap: setup.tap,
             clock: Clock::new(setup.eal.tsc_hz()),
-            idle: setup.idle,
-            stop: setup.stop,
-            eal: setup.eal,
-        }
+        };
+        let (core, idle, stop, eal) = (setup.core, setup.idle, setup.stop, setup.eal);
+        // Its own first, in the order in which they are polled.
+        let (own, others): (Vec<_>, Vec<_>) =
+            part.lanes.into_iter().partition(|lane| lane.home() == setup.index);
+        let lanes = own.into_iter().chain(others).collect();
+        Poller { core, rx: part.rx, lanes, hand, bell: part.bell, idle, stop, eal }
     }
 
     /// Takes the core, says so or why not by `report`, and polls until it is told to stop.
@@ -97,7 +67,8 @@ impl Poller {
                 let _ = report.send(Err(error));
             }
         }
-        Stopped { subscriber: self.subscriber, latency: self.latency, _queues: (self.rx, self.tx) }
+        let Hand { subscriber, latency, exits, .. } = self.hand;
+        Stopped { subscriber, latency, _queues: (self.rx, self.lanes, exits) }
     }
 
     fn take_core(&self) -> Result<Registration, WorkerError> {
@@ -110,250 +81,113 @@ impl Poller {
 
     /// How this worker rests. One that never gets a packet need not poll whatever the configuration says.
     fn rest(&self) -> Result<Rest, WorkerError> {
-        let gets_packets = !self.rx.is_empty() || self.handoff.inlets() != 0;
+        let gets_packets = !self.rx.is_empty() || !self.lanes.is_empty();
         let idle = if gets_packets { self.idle } else { Idle::Sleep };
-        let queues = self.rx.iter().map(|received| &received.queue);
-        Rest::new(idle, queues)
+        let queues = self.rx.iter().map(|(_, queue)| queue);
+        let own = self.lanes.iter().filter(|lane| lane.home() == self.hand.index);
+        Rest::new(idle, queues, own)
             .map_err(|error| WorkerError::Rest { core: self.core, reason: error.to_string() })
     }
 
     fn poll_until_stopped(&mut self, mut rest: Rest) {
         let mut rounds = 0u32;
         let mut before = tsc();
-        self.load.generation.set(self.subscriber.current().number);
-        self.handoff.open();
+        self.hand.load.generation.set(self.hand.subscriber.current().number);
         while !self.stop.load(Ordering::Relaxed) {
-            let changed = self.subscriber.refresh();
+            let changed = self.hand.subscriber.refresh();
             if changed {
-                self.load.generation.set(self.subscriber.current().number);
+                self.hand.load.generation.set(self.hand.subscriber.current().number);
             }
-            let (mut found, round) = (0, before);
+            let mut found = 0;
             for queue in 0..self.rx.len() {
                 let packets = self.poll(queue);
-                before = self.count_poll(packets, before);
+                before = self.hand.count_poll(packets, before);
                 found += packets;
             }
-            found += self.poll_rings(&mut before);
-            if self.handoff.is_holding() {
-                let result = self.handoff.flush(round);
-                self.count_handed(result);
+            if !self.lanes.is_empty() {
+                found += self.poll_lanes(&mut before);
             }
             rounds = rounds.wrapping_add(1);
             if changed || found == 0 || rounds.is_multiple_of(ROUNDS_PER_EXCHANGE) {
-                self.latency.exchange();
-                self.tap.refresh();
+                self.hand.latency.exchange();
+                self.hand.tap.refresh();
             }
-            if self.engine.deadline().is_some_and(|deadline| deadline <= self.clock.nanoseconds(before)) {
-                self.expire(self.clock.nanoseconds(before));
+            if self
+                .hand
+                .engine
+                .deadline()
+                .is_some_and(|deadline| deadline <= self.hand.clock.nanoseconds(before))
+            {
+                self.hand.expire(self.hand.clock.nanoseconds(before));
             }
-            // What waits for room in a ring has to be tried again.
-            if found != 0 || self.handoff.is_holding() {
-                rest.end(self.handoff.bell());
+            if found != 0 {
+                rest.end(&self.bell);
             } else {
-                rest.go_on(self.handoff.bell());
-            }
-            if found == 0 {
+                rest.go_on(&self.bell);
                 if self.rx.is_empty() {
-                    // Each look at an empty ring takes a cache line from the worker that fills it.
+                    // Each look at a queue that others use takes a cache line from them.
                     hint::spin_loop();
                 }
                 // Neither a rest nor what else is done between two rounds belongs to the next poll.
                 let after = tsc();
-                self.load.total_cycles.add(after.wrapping_sub(before));
+                self.hand.load.total_cycles.add(after.wrapping_sub(before));
                 before = after;
             }
         }
-        rest.end(self.handoff.bell());
+        rest.end(&self.bell);
         drop(rest);
-        // Whoever hands to this worker ends as well, and what was on its way is this one's to send.
-        loop {
-            let rest = self.handoff.end();
-            self.count_handed(rest);
-            if self.handoff.is_over() {
-                break;
-            }
-            self.subscriber.refresh();
-            if self.poll_rings(&mut before) == 0 {
-                hint::spin_loop();
-            }
-        }
         // What is not whole by now is nobody's any more, and every packet has to be counted.
-        self.expire(u64::MAX);
-    }
-
-    /// Gives up and counts the fragments that are not whole by `now`.
-    #[cold]
-    fn expire(&mut self, now: u64) {
-        let generation = self.subscriber.current();
-        let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
-        self.engine.expire(stats, now);
-        self.engine.released().iter().for_each(|fragments| fragments.account(&self.counters));
+        self.hand.expire(u64::MAX);
     }
 
     /// One burst from one receive queue, from the receive call to the transmit calls. Returns the packets received.
     #[inline]
     fn poll(&mut self, queue: usize) -> u64 {
-        let Some(Received { port, queue, shares }) = self.rx.get_mut(queue) else { return 0 };
-        let chained = self.burst.receive(queue);
-        let found = self.burst.len() as u64 + chained;
-        if found == 0 {
-            return 0;
-        }
-        let (port, received_at) = (*port, tsc());
-        if let Some(shares) = shares {
-            let tables = &self.subscriber.current().tables;
-            let mut seen = Seen::default();
-            let worker = |frame: &Frame<'_>| {
-                spread::flow(tables, frame, &mut seen).map_or(self.index, |flow| shares.worker(flow))
-            };
-            let result = self.handoff.hand_over(&mut self.burst, worker, port, received_at);
-            self.count_handed(result);
-        }
-        self.forward(port, received_at, received_at, chained);
-        found
-    }
-
-    /// One parcel from each ring. Returns the packets taken.
-    #[inline]
-    fn poll_rings(&mut self, before: &mut u64) -> u64 {
-        let mut found = 0;
-        for inlet in 0..self.handoff.inlets() {
-            let mut packets = 0;
-            if let Some(taken) = self.handoff.take(inlet, &mut self.burst, &self.tx) {
-                packets = self.burst.len() as u64 + taken.lost;
-                self.load.taken.add(packets);
-                if taken.lost != 0 {
-                    self.count_received(taken.lost);
-                    self.counters.dropped.of(DropReason::HandoffNoBuffer).add(taken.lost);
-                }
-                self.forward(taken.port, taken.received_at, tsc(), 0);
-            }
-            *before = self.count_poll(packets, *before);
-            found += packets;
+        let Some((port, queue)) = self.rx.get_mut(queue) else { return 0 };
+        let chained = self.hand.burst.receive(queue);
+        let found = self.hand.burst.len() as u64 + chained;
+        if found != 0 {
+            self.hand.forward(*port, chained, None);
         }
         found
     }
 
-    #[inline]
-    fn count_handed(&self, result: HandedOver) {
-        self.load.handed.add(result.handed);
-        if result.refused != 0 {
-            self.count_received(result.refused);
-            self.counters.dropped.of(DropReason::HandoffFull).add(result.refused);
-        }
-    }
-
-    #[inline]
-    fn count_received(&self, packets: u64) {
-        self.counters.received.add(packets);
-        self.load.packets.add(packets);
-    }
-
-    /// Forwards the packets in hand, up to the transmit calls. They came by `port` at `received_at`; it is `now`. With them
-    /// came some in several buffers.
-    #[inline]
-    fn forward(&mut self, port: PortId, received_at: u64, now: u64, chained: u64) {
-        let whole = self.burst.len() as u64;
-        self.count_received(whole + chained);
-        self.counters.dropped.of(DropReason::MultiSegment).add(chained);
-        if whole == 0 {
-            return;
-        }
-        let generation = self.subscriber.current();
-        let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
-        self.outcomes.clear();
-        let arrival = (port, self.clock.nanoseconds(now));
-        let outside = self.burst.rewrite(|frames| {
-            self.tap.before(port, frames);
-            self.engine.forward_burst(&generation.tables, stats, arrival, frames, &mut self.outcomes);
-        });
-        self.tap.after(port, arrival.1, generation.number, &self.outcomes);
-
-        let counters = &*self.counters;
-        for fragments in self.engine.released() {
-            fragments.account(counters);
-        }
-        // A port of which the tables know neither the untagged side nor a VLAN: nothing was decided.
-        let undecided = whole.saturating_sub(self.outcomes.len() as u64);
-        counters.dropped.of(DropReason::VlanUnknown).add(undecided);
-
-        let outcomes = &self.outcomes;
-        let (mut unsent, mut lost) = (0u32, Lost::default());
-        let made = self.engine.originated();
-        // Nearly always all packets leave by one port: then they are its burst as they are.
-        let only = outcomes
-            .only_port()
-            .map(|port| usize::from(port.0))
-            .filter(|port| made.is_empty() && undecided == 0 && outside == 0 && *port < self.tx.len());
-        if only.is_none() {
-            let verdicts: ArrayVec<Verdict, BURST> = outcomes.iter().map(|outcome| outcome.verdict).collect();
-            let destination = |index: usize| match verdicts.get(index) {
-                Some(Verdict::Send(port)) => (outside >> index & 1 == 0).then_some(*port),
-                _ => {
-                    unsent |= 1 << index;
-                    None
-                }
-            };
-            let unstaged = if made.is_empty() {
-                self.burst.settle(destination, &mut self.tx, |_, _| {})
-            } else {
-                self.burst.settle(destination, &mut self.tx, |position, tx| {
-                    stage_made(made.behind(position), tx, counters, &mut lost);
-                })
-            };
-            lost.packets |= unstaged | outside & !unsent;
-        }
-        // Another core's counter may be a little ahead.
-        let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
-        match only.and_then(|port| self.tx.get_mut(port)) {
-            Some(tx) => {
-                let flushed = self.burst.send(tx, |position| lost.packets |= 1 << position);
-                counters.transmitted.add(flushed.taken);
+    /// One burst from each of this worker's lanes; where none of these was full, from each of the others' that are busy.
+    /// Returns the packets received.
+    fn poll_lanes(&mut self, before: &mut u64) -> u64 {
+        let (mut sum, mut has_time) = (0, true);
+        for lane in &self.lanes {
+            let is_own = lane.home() == self.hand.index;
+            if !(is_own || has_time && lane.is_busy() && self.hand.may_help()) {
+                continue;
             }
-            None => self.tx.iter_mut().for_each(|tx| flush(tx, counters, &mut lost)),
+            let mut found = 0;
+            if let Some((place, chained)) = lane.receive(&mut self.hand.burst) {
+                found = self.hand.burst.len() as u64 + chained;
+                self.hand.forward(lane.port(), chained, Some(place));
+            }
+            *before = self.hand.count_poll(found, *before);
+            has_time &= !is_own || found < BURST as u64;
+            sum += found;
         }
-        if lost != Lost::default() {
-            count_lost(lost, outcomes, counters, stats);
-        }
-        if unsent != 0 {
-            count_unsent(outcomes, counters, stats);
-        }
-        let gone = unsent | lost.packets;
-        let sent = |packets: Range<usize>| packets.len() as u32 - (gone & bits(packets)).count_ones();
-        self.latency
-            .set()
-            .record(nanoseconds, outcomes.runs().map(|(packets, outcome)| (sent(packets), &outcome.trail)));
-    }
-
-    /// Counts a poll that began at `before` and found so many packets. Returns when it ended.
-    #[inline]
-    fn count_poll(&self, packets: u64, before: u64) -> u64 {
-        let (load, after) = (&*self.load, tsc());
-        let cycles = after.wrapping_sub(before);
-        load.polls.add(1);
-        load.total_cycles.add(cycles);
-        if packets != 0 {
-            load.bursts.add(1);
-            load.busy_cycles.add(cycles);
-        }
-        after
+        sum
     }
 }
 
 /// Turns cycles into nanoseconds by one multiplication.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(super) struct Clock {
     // Nanoseconds a cycle, as a fraction of 2^32.
     scale: u64,
 }
 
 impl Clock {
-    fn new(hz: u64) -> Clock {
+    pub(super) fn new(hz: u64) -> Clock {
         Clock { scale: (1_000_000_000u64 << 32) / hz.max(1) }
     }
 
     #[inline]
-    fn nanoseconds(self, cycles: u64) -> u64 {
+    pub(super) fn nanoseconds(self, cycles: u64) -> u64 {
         ((u128::from(cycles) * u128::from(self.scale)) >> 32) as u64
     }
 }

@@ -1,0 +1,161 @@
+//! Receive queues that several workers share, where a device cannot spread the packets of one tunnel over queues.
+//!
+//! A queue and its packets' way out are a lane. Workers take turns at it: one receives a burst, and leaves the queue to the
+//! next at once; each rewrites its burst by itself; and each waits until all that was received before is sent, and sends by
+//! the lane's own transmit queues. So packets leave in the order in which they came, whatever flows they are of, and no
+//! packet moves from one core to another: only the right to the queue does, a few cache lines for a whole burst.
+//!
+//! Nobody waits to receive: whoever finds the queue in use does something else. To send, a worker waits for no longer than
+//! the burst before takes, a microsecond or so, unless the system took the core away from the worker that has it.
+
+use super::burst::Burst;
+use super::queue::{RxQueue, TxBuffer};
+use crate::bell::Bell;
+use crate::forward::BURST;
+use crate::hint::tsc;
+use crate::table::PortId;
+use crossbeam::utils::CachePadded;
+use spin::mutex::SpinMutex;
+use std::hint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Looks at whether it is its turn, some 20 µs, until a worker offers its core to others: it may be in the other's way.
+const LOOKS_PER_YIELD: u32 = 1_024;
+
+/// A receive queue that workers use in turn.
+#[derive(Debug)]
+pub struct Lane {
+    port: PortId,
+    home: usize,
+    receiving: CachePadded<SpinMutex<Receiving>>,
+    is_busy: CachePadded<AtomicBool>, // written by whoever receives, read by who may help
+    sent: CachePadded<AtomicU64>,     // bursts; written by whoever's turn it is to send, read by all
+    bells: Vec<Arc<Bell>>,            // of all workers, which may sleep
+}
+
+#[derive(Debug)]
+struct Receiving {
+    queue: RxQueue,
+    /// Bursts.
+    received: u64,
+}
+
+/// The place of a burst among those of its lane; dropped, it lets the next one be sent, once all before it are.
+#[derive(Debug)]
+pub struct Place<'a> {
+    lane: &'a Lane,
+    number: u64,
+}
+
+/// A worker's transmit queues, by port.
+#[derive(Debug)]
+pub enum Exits {
+    /// It alone uses them.
+    Own(Vec<TxBuffer>),
+    /// Those of all workers, for whoever sends what the queues of that worker received.
+    Shared(Arc<[Exit]>),
+}
+
+/// The transmit queues of one worker, by port, while no other one uses them.
+type Exit = CachePadded<SpinMutex<Vec<TxBuffer>>>;
+
+impl Lane {
+    /// A lane of this receive queue, at home with the worker at this position of `worker_cores`: others help it.
+    pub(super) fn new(port: PortId, home: usize, queue: RxQueue, bells: Vec<Arc<Bell>>) -> Lane {
+        Lane {
+            port,
+            home,
+            receiving: CachePadded::new(SpinMutex::new(Receiving { queue, received: 0 })),
+            is_busy: CachePadded::new(AtomicBool::new(false)),
+            sent: CachePadded::new(AtomicU64::new(0)),
+            bells,
+        }
+    }
+
+    /// The port of the receive queue.
+    pub fn port(&self) -> PortId {
+        self.port
+    }
+
+    /// The position in `worker_cores` of the worker that polls it whether or not it is [busy](Self::is_busy).
+    pub fn home(&self) -> usize {
+        self.home
+    }
+
+    /// Whether more packets wait than one worker took with its last burst.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::SeqCst)
+    }
+
+    /// [Receives](Burst::receive) a burst, if no other worker is about to and there is one. Returns its place, and how many
+    /// packets came in several buffers.
+    #[inline]
+    pub fn receive(&self, burst: &mut Burst) -> Option<(Place<'_>, u64)> {
+        // Looked at first: to try takes the lock's line away from the worker that has it.
+        let mut receiving = Some(&self.receiving).filter(|lock| !lock.is_locked())?.try_lock()?;
+        let chained = burst.receive(&mut receiving.queue);
+        let found = burst.len() + chained as usize;
+        let is_busy = found >= BURST;
+        if is_busy != self.is_busy() {
+            self.is_busy.store(is_busy, Ordering::SeqCst);
+        }
+        if found == 0 {
+            return None;
+        }
+        let number = receiving.received;
+        receiving.received += 1;
+        drop(receiving);
+        if is_busy {
+            self.bells.iter().for_each(|bell| bell.ring());
+        }
+        Some((Place { lane: self, number }, chained))
+    }
+
+    /// Does `work` with the receive queue while nobody receives.
+    pub(crate) fn with_queue<T>(&self, work: impl FnOnce(&RxQueue) -> T) -> T {
+        work(&self.receiving.lock().queue)
+    }
+}
+
+impl Place<'_> {
+    /// The position in `worker_cores` of the worker whose [`Exits`] the burst leaves by.
+    pub fn exit(&self) -> usize {
+        self.lane.home
+    }
+
+    /// Waits until all bursts before this one are sent. Returns the cycles that it took.
+    #[inline]
+    pub fn wait(&self) -> u64 {
+        if self.is_next() { 0 } else { self.wait_long() }
+    }
+
+    #[inline]
+    fn is_next(&self) -> bool {
+        self.lane.sent.load(Ordering::Acquire) == self.number
+    }
+
+    #[inline(never)]
+    fn wait_long(&self) -> u64 {
+        let (begin, mut looks) = (tsc(), 0u32);
+        while !self.is_next() {
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(LOOKS_PER_YIELD) {
+                thread::yield_now();
+            } else {
+                hint::spin_loop();
+            }
+        }
+        tsc().wrapping_sub(begin)
+    }
+}
+
+impl Drop for Place<'_> {
+    /// Also where its worker ends by a fault: the others go on.
+    fn drop(&mut self) {
+        self.wait();
+        self.lane.sent.store(self.number + 1, Ordering::Release);
+    }
+}
