@@ -58,7 +58,7 @@ fn cycles(case: &Case) -> f64 {
     let tables = Tables::compile(&case.spec).unwrap_or_else(|errors| panic!("{}: {errors:?}", case.name));
     let mut stats = TunnelStats::default();
     stats.grow(case.spec.tunnels.len().max(1));
-    let mut engine = Engine::new(Host::Absent, 1);
+    let mut engine = Engine::new(Host::Absent, 0, 1);
     let mut outcomes = Outcomes::new();
     let mut forward = |frames: &mut [Frame<'_>]| {
         outcomes.clear();

@@ -25,6 +25,7 @@ use crate::reassembly::{Reassembly, Released};
 use crate::stats::{Trail, TunnelStats};
 use crate::table::{InterfaceId, MAX_IMAGE, Port, PortId, Tables};
 use crate::trace::Step;
+use crate::tunnel::identification::Identifications;
 use crate::verdict::Ingress;
 use front::Front;
 use journey::Journey;
@@ -41,8 +42,7 @@ pub struct Engine {
     host: Host,
     workers: u32,
     now: u64,
-    identification: u16,
-    fragment: u32,
+    identifications: Identifications,
     limiter: Limiter,
     reassembly: Reassembly,
     originated: Originated,
@@ -62,14 +62,13 @@ pub enum Host {
 }
 
 impl Engine {
-    /// An engine for a box with or without a host behind it, which it shares with so many others.
-    pub fn new(host: Host, workers: usize) -> Self {
+    /// An engine for a box with or without a host behind it, for the worker at this position of so many.
+    pub fn new(host: Host, worker: usize, workers: usize) -> Self {
         Engine {
             host,
             workers: workers.clamp(1, 1 << 16) as u32,
             now: 0,
-            identification: 0,
-            fragment: 0,
+            identifications: Identifications::new(worker, workers),
             limiter: Limiter::default(),
             reassembly: Reassembly::default(),
             originated: Originated::default(),
@@ -124,7 +123,7 @@ impl Engine {
         let mut done = 0;
         while done < frames.len() {
             if is_short {
-                let mut out = Out { identification: &mut self.identification, outcomes };
+                let mut out = Out { identifications: &mut self.identifications, outcomes };
                 done += short.take(tail_mut(frames, done), done, &mut out);
             }
             // The first that did not.
@@ -210,16 +209,6 @@ impl Engine {
     /// The steps told since [`listen`](Self::listen).
     pub(crate) fn heard(&mut self) -> Vec<Step> {
         self.steps.take().unwrap_or_default()
-    }
-
-    fn next_identification(&mut self) -> u16 {
-        self.identification = self.identification.wrapping_add(1);
-        self.identification
-    }
-
-    fn next_fragment(&mut self) -> u32 {
-        self.fragment = self.fragment.wrapping_add(1);
-        self.fragment
     }
 
     /// This worker's part of what the whole box may send; one address is nearly always served by one worker.

@@ -340,7 +340,7 @@ impl<'a> Gate<'a> {
     fn new(tables: &'a Tables) -> Self {
         let mut stats = TunnelStats::default();
         stats.grow(TUNNELS);
-        Gate { tables, engine: Engine::new(Host::Attached, 1), stats }
+        Gate { tables, engine: Engine::new(Host::Attached, 0, 1), stats }
     }
 
     /// The burst at once, by the short way where that goes.

@@ -12,6 +12,7 @@ use forwarder::stats::{Trail, TunnelStats};
 use forwarder::table::Df;
 use forwarder::tunnel::encap::{HeaderKind, Image, Part};
 use forwarder::tunnel::flow::FlowHash;
+use forwarder::tunnel::identification::Identifications;
 use forwarder::tunnel::layer::Inherited;
 use forwarder::verdict::DropReason;
 use forwarder::wire::ip::{Ip, Version};
@@ -166,7 +167,7 @@ fn rule(kind: HeaderKind, name: &str, df: Df) -> &'static str {
 /// `image` as it was put in front of packets that have nothing in common.
 fn filled(image: &Image, stats: &TunnelStats) -> Result<Vec<Vec<u8>>, DropReason> {
     let len = image.link_len() + image.overhead();
-    let mut identification = 0;
+    let mut identifications = Identifications::new(0, 1);
     let mut heads = Vec::new();
     for (number, packet) in (0_u16..).zip(packets()) {
         let version = if number % 2 == 0 { Version::V4 } else { Version::V6 };
@@ -179,7 +180,7 @@ fn filled(image: &Image, stats: &TunnelStats) -> Result<Vec<Vec<u8>>, DropReason
         }
         let mut frame = Frame::new(&mut buffer, start, packet.len());
         let inherited = Inherited::new(ip);
-        image.apply(&mut frame, inherited, flow, &mut identification, stats, &mut Trail::default())?;
+        image.apply(&mut frame, inherited, flow, &mut identifications, stats, &mut Trail::default())?;
         heads.push(frame.bytes().get(..len).unwrap_or_default().to_vec());
     }
     Ok(heads)

@@ -129,7 +129,7 @@ fn replay(
     let slots = spec.tunnels.iter().map(|tunnel| tunnel.slot as usize + 1).max().unwrap_or(0);
     stats.grow(slots);
     let fates = Fates { spec, counters: WorkerCounters::default(), outputs };
-    let mut run = Run { tables, stats, engine: Engine::new(Host::Attached, 1), fates };
+    let mut run = Run { tables, stats, engine: Engine::new(Host::Attached, 0, 1), fates };
     let mut burst: Vec<Packet> = (0..BURST).map(|_| Packet::new()).collect();
     while let Some(port) = inputs.next_port() {
         let mut count = 0;

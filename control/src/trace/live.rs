@@ -73,7 +73,7 @@ impl Live {
             id: self.last_id,
             filter,
             // No kernel is attached to a worker.
-            engine: Engine::new(Host::Absent, 1),
+            engine: Engine::new(Host::Absent, 0, 1),
             stats: counters_for(spec),
             number: 0,
             until: Instant::now() + FORGOTTEN_AFTER,
@@ -221,7 +221,7 @@ mod tests {
         let (mut tap, control) = tap::tap();
         let mut live = Live::default();
         live.add(control);
-        let (mut worker, stats) = (Engine::new(Host::Absent, 1), counters_for(&spec));
+        let (mut worker, stats) = (Engine::new(Host::Absent, 0, 1), counters_for(&spec));
         let mut receive = |tap: &mut Tap, piece: &[u8]| {
             let (mut buffer, mut outcomes) = (Vec::new(), Outcomes::new());
             with_headroom(piece, &mut buffer);

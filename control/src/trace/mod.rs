@@ -56,7 +56,7 @@ pub(crate) fn captures(
         Ok(filter) => filter,
         Err(message) => return wrong_usage(&message),
     };
-    let mut engine = Engine::new(Host::Attached, 1);
+    let mut engine = Engine::new(Host::Attached, 0, 1);
     let (stats, narrator) = (counters_for(&spec), Narrator::new(&config, &spec, &tables));
     let mut number = 0;
     let mut out = String::new();

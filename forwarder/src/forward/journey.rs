@@ -321,8 +321,8 @@ impl<'a> Journey<'a> {
                 if let Some(steps) = &mut self.engine.steps {
                     steps.extend(image.slots().map(Step::Encapsulated));
                 }
-                let identification = &mut self.engine.identification;
-                image.apply(frame, inherited, flow, identification, self.stats, &mut self.trail)?
+                let identifications = &mut self.engine.identifications;
+                image.apply(frame, inherited, flow, identifications, self.stats, &mut self.trail)?
             }
         })
     }

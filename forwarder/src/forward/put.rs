@@ -10,6 +10,7 @@ use crate::stats::TunnelStats;
 use crate::table::{Hit, ImageId, Port, Tables, Taker};
 use crate::tunnel::encap::{Image, Inside, SHORT};
 use crate::tunnel::flow::FlowHash;
+use crate::tunnel::identification::Identifications;
 use crate::tunnel::layer::Inherited;
 use crate::tunnel::payload;
 use crate::verdict::{Ingress, Verdict};
@@ -32,8 +33,8 @@ pub(super) struct Short<'a> {
 
 /// What packets leave behind.
 pub(super) struct Out<'a> {
-    /// The last identification that was given to an outer packet.
-    pub(super) identification: &'a mut u16,
+    /// Those of outer packets.
+    pub(super) identifications: &'a mut Identifications,
     pub(super) outcomes: &'a mut Outcomes,
 }
 
@@ -180,7 +181,7 @@ impl<'a> Short<'a> {
             }
             let sum = if image.has_sums() { payload::plain(packet, ip) } else { Sum::default() };
             let inside = Inside { inherited: Inherited::plain(ip).one_hop_later(), flow, sum };
-            image.fill_within(room, ip.total_len, inside, out.identification).ok()?;
+            image.fill_within(room, ip.total_len, inside, out.identifications).ok()?;
         }
         frame.recut(at, ip.total_len, image.len())?;
         if is_syn {

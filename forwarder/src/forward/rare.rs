@@ -97,7 +97,7 @@ impl Journey<'_> {
             return;
         }
         let mut message = self.engine.blank();
-        let identification = self.engine.next_identification();
+        let identification = self.engine.identifications.for_ipv4();
         error.write(ip, packet, source, identification, &mut message);
         self.originate(message, version);
     }
@@ -185,10 +185,10 @@ impl Journey<'_> {
                 fragment::ipv4(packet, limit, own).collect()
             }
             (Ok(Version::V4), Cut::Outer(limit)) => {
-                fragment::ipv4(packet, limit, self.engine.next_identification()).collect()
+                fragment::ipv4(packet, limit, self.engine.identifications.for_ipv4()).collect()
             }
             (Ok(Version::V6), Cut::Inner(limit) | Cut::Outer(limit)) => {
-                fragment::ipv6(packet, limit, self.engine.next_fragment()).collect()
+                fragment::ipv6(packet, limit, self.engine.identifications.for_ipv6()).collect()
             }
             (Err(_), _) => Vec::new(),
         }

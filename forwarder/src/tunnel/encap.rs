@@ -7,6 +7,7 @@
 //! single one.
 
 use super::flow::FlowHash;
+use super::identification::Identifications;
 use super::layer::{Inherited, Layer, Places};
 use super::payload;
 use crate::frame::Frame;
@@ -355,7 +356,7 @@ impl Image {
         frame: &mut Frame<'_>,
         inherited: Inherited,
         flow: FlowHash,
-        identification: &mut u16,
+        identifications: &mut Identifications,
         stats: &TunnelStats,
         trail: &mut Trail,
     ) -> Result<PortId, DropReason> {
@@ -366,7 +367,7 @@ impl Image {
         self.put(frame)?;
         self.number(frame.bytes_mut(), stats)?;
         let len_of_all = frame.len();
-        self.fill_in(inside, (frame.bytes_mut(), len_of_all), identification)?;
+        self.fill_in(inside, (frame.bytes_mut(), len_of_all), identifications)?;
         self.enter(trail);
         self.count(stats, 1, len as u64);
         Ok(self.port)
@@ -383,11 +384,11 @@ impl Image {
         room: &mut [u8; SHORT],
         len: usize,
         inside: Inside,
-        identification: &mut u16,
+        identifications: &mut Identifications,
     ) -> Result<(), DropReason> {
         let start = SHORT.checked_sub(self.len()).ok_or(DropReason::Headroom)?;
         let headers = room.get_mut(start..).ok_or(DropReason::Headroom)?;
-        self.fill_in(inside, (headers, self.len() + len), identification)
+        self.fill_in(inside, (headers, self.len() + len), identifications)
     }
 
     /// Fills in the headers that `packet` begins with, which is that long.
@@ -396,11 +397,11 @@ impl Image {
         &self,
         inside: Inside,
         packet: (&mut [u8], usize),
-        identification: &mut u16,
+        identifications: &mut Identifications,
     ) -> Result<(), DropReason> {
         match self.has_sums() {
-            true => self.fill::<true>(inside, packet, identification),
-            false => self.fill::<false>(inside, packet, identification),
+            true => self.fill::<true>(inside, packet, identifications),
+            false => self.fill::<false>(inside, packet, identifications),
         }
     }
 
@@ -438,13 +439,13 @@ impl Image {
         &self,
         inside: Inside,
         (packet, len): (&mut [u8], usize),
-        identification: &mut u16,
+        identifications: &mut Identifications,
     ) -> Result<(), DropReason> {
         let Inside { inherited, flow, mut sum } = inside;
         let Some((innermost, carriers)) = self.layers.split_first() else { return Ok(()) };
-        sum = innermost.fill_innermost::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
+        sum = innermost.fill_innermost::<SUMS>((&mut *packet, len), inherited, flow, identifications, sum)?;
         for layer in carriers {
-            sum = layer.fill::<SUMS>((&mut *packet, len), inherited, flow, identification, sum)?;
+            sum = layer.fill::<SUMS>((&mut *packet, len), inherited, flow, identifications, sum)?;
         }
         Ok(())
     }

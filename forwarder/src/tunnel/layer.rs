@@ -7,6 +7,7 @@
 use super::ecn;
 use super::encap::{HeaderKind, Part};
 use super::flow::FlowHash;
+use super::identification::Identifications;
 use crate::table::{Df, Dscp, Ecn, SourcePort, TunnelSpec, UdpChecksum};
 use crate::verdict::DropReason;
 use crate::wire::checksum::Sum;
@@ -277,14 +278,14 @@ impl Layer {
         (packet, len): (&mut [u8], usize),
         inherited: Inherited,
         flow: FlowHash,
-        identification: &mut u16,
+        identifications: &mut Identifications,
         sum: Sum,
     ) -> Result<Sum, DropReason> {
         let turned = match inherited.version {
             Version::V4 => Turned::default(),
             Version::V6 => self.say_ipv6(packet)?,
         };
-        self.fill_around::<SUMS>((packet, len), inherited, flow, identification, sum, turned)
+        self.fill_around::<SUMS>((packet, len), inherited, flow, identifications, sum, turned)
     }
 
     /// The same of a layer further out. `sum` is that of what follows its headers.
@@ -294,10 +295,10 @@ impl Layer {
         packet: (&mut [u8], usize),
         inherited: Inherited,
         flow: FlowHash,
-        identification: &mut u16,
+        identifications: &mut Identifications,
         sum: Sum,
     ) -> Result<Sum, DropReason> {
-        self.fill_around::<SUMS>(packet, inherited, flow, identification, sum, Turned::default())
+        self.fill_around::<SUMS>(packet, inherited, flow, identifications, sum, Turned::default())
     }
 
     #[inline(always)]
@@ -306,7 +307,7 @@ impl Layer {
         (packet, len): (&mut [u8], usize),
         inherited: Inherited,
         flow: FlowHash,
-        identification: &mut u16,
+        identifications: &mut Identifications,
         inside: Sum,
         turned: Turned,
     ) -> Result<Sum, DropReason> {
@@ -327,7 +328,7 @@ impl Layer {
                 [header[2], header[3]] = len;
                 let mut words = Sum::word(self.ip_rest) + turned.ip + Sum::word([0, class]) + Sum::word(len);
                 if self.varies {
-                    words = words + self.fill_varying(header, inherited, identification);
+                    words = words + self.fill_varying(header, inherited, identifications);
                 }
                 [header[10], header[11]] = words.checksum();
                 // With its checksum in place the header sums to nothing.
@@ -357,13 +358,12 @@ impl Layer {
         &self,
         header: &mut [u8; Ipv4::LEN],
         inherited: Inherited,
-        identification: &mut u16,
+        identifications: &mut Identifications,
     ) -> Sum {
         let (df, ttl) = (self.df.of(inherited.df), self.ttl.of(inherited.ttl));
         // An atomic datagram needs no identification (RFC 6864 §4.1); others must not repeat one soon.
         if df == 0 {
-            *identification = identification.wrapping_add(1);
-            [header[4], header[5]] = identification.to_be_bytes();
+            [header[4], header[5]] = identifications.for_ipv4().to_be_bytes();
         }
         header[6] = df;
         header[8] = ttl;

@@ -6,5 +6,6 @@ pub mod encap;
 pub mod layer;
 pub(crate) mod payload;
 pub mod flow;
+pub mod identification;
 pub mod ecn;
 pub mod mss;

@@ -36,7 +36,7 @@ impl Poller {
         let hand = Hand {
             index: setup.index,
             burst: Burst::new(&setup.eal),
-            engine: Engine::new(Host::Absent, setup.workers),
+            engine: Engine::new(Host::Absent, setup.index, setup.workers),
             outcomes: Outcomes::new(),
             exits: part.tx,
             subscriber: setup.subscriber,

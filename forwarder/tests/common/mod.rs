@@ -163,7 +163,7 @@ impl Gateway {
         let tables = Tables::compile(spec).unwrap_or_else(|errors| panic!("{errors:?}"));
         let mut stats = TunnelStats::default();
         stats.grow(spec.tunnels.len() + 1);
-        Gateway { tables, stats, engine: Engine::new(Host::Attached, 1) }
+        Gateway { tables, stats, engine: Engine::new(Host::Attached, 0, 1) }
     }
 
     /// What becomes of one frame, and what the frame is afterwards.
