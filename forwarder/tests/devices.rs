@@ -8,7 +8,8 @@ mod common;
 
 use common::*;
 use forwarder::dpdk::{
-    Burst, DpdkError, Eal, EalOptions, Exits, Flushed, Part, Port, PortOptions, Rss, RxQueues, Spread,
+    Burst, DpdkError, Eal, EalOptions, Exits, Flushed, Part, Port, PortOptions, Rewritten, Rss, RxQueues,
+    Spread,
 };
 use forwarder::forward::BURST;
 use forwarder::frame::Frame;
@@ -96,13 +97,13 @@ fn bursts_give_every_buffer_back(eal: &Eal) {
     let none = |tag| panic!("{tag} is refused");
     assert_eq!(queues.tx.flush(none), Flushed { taken: 1, refused: 0 });
     let mut burst = Burst::new(eal);
-    assert_eq!(burst.receive(rx), 0);
-    let outside = burst.rewrite(|frames| {
+    burst.receive(rx);
+    let rewritten = burst.rewrite(|frames| {
         assert_eq!(frames[0].bytes(), bytes);
         frames[0].pop_front(14).unwrap();
         frames[0].push_front(28).unwrap()[..28].fill(0x5a);
     });
-    assert_eq!(outside, 0);
+    assert_eq!(rewritten, Rewritten::default());
     assert_eq!(burst.settle(|_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {}), 0);
     assert!(burst.is_empty());
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
@@ -112,8 +113,8 @@ fn bursts_give_every_buffer_back(eal: &Eal) {
 
     // What a frame became is not believed where that is not within the packet's buffer.
     let elsewhere = Vec::leak(vec![0; 1 << 17]);
-    let outside = burst.rewrite(|frames| frames[0] = Frame::new(elsewhere, 60_000, 60_000));
-    assert_eq!(outside, 1);
+    let rewritten = burst.rewrite(|frames| frames[0] = Frame::new(elsewhere, 60_000, 60_000));
+    assert_eq!(rewritten, Rewritten { chained: 0, outside: 1 });
     burst.rewrite(|frames| assert_eq!(frames[0].bytes(), expected));
     assert_eq!(burst.settle(|_| Some(PortId(9)), std::slice::from_mut(&mut queues.tx), |_, _| {}), 1);
     assert_eq!(queues.tx.len(), 0);
@@ -172,13 +173,14 @@ fn a_frame_of_9000_bytes_is_one_buffer(eal: &Eal, folder: &Path) {
     let mut ports = Port::open_all(eal, 1, &[options]).unwrap();
     let mut queues = ports[0].take_queues(0).unwrap();
     let mut burst = Burst::new(eal);
-    assert_eq!(burst.receive(&mut queues.rx[0]), 1);
-    burst.rewrite(|frames| {
+    burst.receive(&mut queues.rx[0]);
+    let rewritten = burst.rewrite(|frames| {
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0].bytes(), jumbo(9_022));
         assert_eq!(frames[0].headroom(), forwarder::frame::HEADROOM);
         frames[0].push_front(100).unwrap()[..100].fill(0x5a);
     });
+    assert_eq!(rewritten, Rewritten { chained: 1, outside: 0 });
     burst.settle(|_| Some(PortId(0)), std::slice::from_mut(&mut queues.tx), |_, _| {});
     assert_eq!(queues.tx.flush(|_| {}).taken, 1);
     drop((burst, queues, ports));
@@ -416,13 +418,13 @@ fn bursts_of_a_lane_leave_in_the_order_of_their_receipt(eal: &Eal) {
 
     // A lane is busy while it has more than one worker takes.
     put(BURST);
-    let (first_place, chained) = lane.receive(first).unwrap();
-    assert!(lane.is_busy() && (first.len(), chained) == (BURST, 0));
+    let first_place = lane.receive(first).unwrap();
+    assert!(lane.is_busy() && first.len() == BURST);
     put(2);
-    let (second_place, _) = lane.receive(second).unwrap();
+    let second_place = lane.receive(second).unwrap();
     assert!(!lane.is_busy() && second.len() == 2);
     put(1);
-    let (third_place, _) = lane.receive(third).unwrap();
+    let third_place = lane.receive(third).unwrap();
 
     // Whoever received later waits, and goes on once those before have sent, or given up.
     assert_eq!((first_place.exit(), first_place.wait()), (0, 0));

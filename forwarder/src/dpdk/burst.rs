@@ -20,6 +20,15 @@ pub struct Burst {
     _eal: Eal,
 }
 
+/// What became of the packets of a burst by [`rewrite`](Burst::rewrite).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Packets that came in several buffers; they are freed.
+    pub chained: u64,
+    /// A bit for each packet, by its position, of which the frame is not within its buffer, and which stays as it was.
+    pub outside: u32,
+}
+
 impl Burst {
     /// An empty one.
     pub fn new(eal: &Eal) -> Burst {
@@ -36,33 +45,54 @@ impl Burst {
         self.mbufs.is_empty()
     }
 
-    /// Takes what `rx` has, up to [`BURST`] packets; any that were left from before are freed. Returns how many packets
-    /// came in several buffers: these are freed, and not among those that [`rewrite`](Self::rewrite) shows.
+    /// Takes what `rx` has, up to [`BURST`] packets; any that were left from before are freed.
     #[inline]
-    pub fn receive(&mut self, rx: &mut RxQueue) -> u64 {
+    pub fn receive(&mut self, rx: &mut RxQueue) {
         mbuf::free(&mut self.mbufs);
         rx.receive(&mut self.mbufs);
-        // The driver has just written the descriptors.
-        let mut chained = false;
-        for mbuf in &self.mbufs {
-            prefetch(mbuf.start());
-            chained |= mbuf.segments() != 1;
-        }
-        if chained { self.refuse_chained() } else { 0 }
     }
 
     /// Has `work` change the packets, each of which is shown over its whole buffer, and makes each what its frame became.
-    /// Returns, a bit for each by its position, those of which that is not within the buffer, and which stay as they were.
+    /// Those that came in several buffers are not shown, but freed before.
     #[inline(always)]
-    pub fn rewrite(&mut self, work: impl FnOnce(&mut [Frame<'_>])) -> u32 {
-        let mut frames: ArrayVec<Frame<'_>, BURST> = ArrayVec::new();
-        for mbuf in &mut self.mbufs {
-            // SAFETY: nothing but the frame sees the buffer before the frames are gone, which is before this returns.
-            frames.push(unsafe { mbuf.frame_apart() });
+    pub fn rewrite(&mut self, work: impl FnOnce(&mut [Frame<'_>])) -> Rewritten {
+        let (mut frames, mut rewritten) = (ArrayVec::new(), Rewritten::default());
+        if self.show(&mut frames) {
+            frames.clear();
+            rewritten.chained = self.refuse_chained();
+            self.show(&mut frames);
         }
         work(&mut frames);
+        let mut is_outside = false;
+        for (mbuf, frame) in self.mbufs.iter_mut().zip(&frames) {
+            let (start, len) = frame.extent();
+            is_outside |= mbuf.resize(start as usize, len as usize).is_none();
+        }
+        if is_outside {
+            rewritten.outside = self.outside(&frames);
+        }
+        rewritten
+    }
+
+    /// Adds the packets to `frames`, which is empty. Returns whether any is in several buffers.
+    #[inline(always)]
+    fn show(&mut self, frames: &mut ArrayVec<Frame<'_>, BURST>) -> bool {
+        let mut is_chained = false;
+        for mbuf in &mut self.mbufs {
+            // The driver has just written the descriptor.
+            prefetch(mbuf.start());
+            is_chained |= mbuf.segments() != 1;
+            // SAFETY: nothing but the frame sees the buffer before the frames are gone, which is before `rewrite` returns.
+            frames.push(unsafe { mbuf.frame_apart() });
+        }
+        is_chained
+    }
+
+    /// The packets whose frames are not within their buffers, a bit for each by its position.
+    #[cold]
+    fn outside(&mut self, frames: &[Frame<'_>]) -> u32 {
         let mut outside = 0;
-        for (index, (mbuf, frame)) in self.mbufs.iter_mut().zip(&frames).enumerate() {
+        for (index, (mbuf, frame)) in self.mbufs.iter_mut().zip(frames).enumerate() {
             let (start, len) = frame.extent();
             outside |= u32::from(mbuf.resize(start as usize, len as usize).is_none()) << index;
         }

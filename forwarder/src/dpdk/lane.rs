@@ -90,19 +90,17 @@ impl Lane {
         self.is_busy.load(Ordering::SeqCst)
     }
 
-    /// [Receives](Burst::receive) a burst, if no other worker is about to and there is one. Returns its place, and how many
-    /// packets came in several buffers.
+    /// [Receives](Burst::receive) a burst, if no other worker is about to and there is one. Returns its place.
     #[inline]
-    pub fn receive(&self, burst: &mut Burst) -> Option<(Place<'_>, u64)> {
+    pub fn receive(&self, burst: &mut Burst) -> Option<Place<'_>> {
         // Looked at first: to try takes the lock's line away from the worker that has it.
         let mut receiving = Some(&self.receiving).filter(|lock| !lock.is_locked())?.try_lock()?;
-        let chained = burst.receive(&mut receiving.queue);
-        let found = burst.len() + chained as usize;
-        let is_busy = found >= BURST;
+        burst.receive(&mut receiving.queue);
+        let is_busy = burst.len() == BURST;
         if is_busy != self.is_busy() {
             self.is_busy.store(is_busy, Ordering::SeqCst);
         }
-        if found == 0 {
+        if burst.is_empty() {
             return None;
         }
         let number = receiving.received;
@@ -111,7 +109,7 @@ impl Lane {
         if is_busy {
             self.bells.iter().for_each(|bell| bell.ring());
         }
-        Some((Place { lane: self, number }, chained))
+        Some(Place { lane: self, number })
     }
 
     /// Does `work` with the receive queue while nobody receives.

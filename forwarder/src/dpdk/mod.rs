@@ -18,7 +18,7 @@ mod spreading;
 mod queue;
 mod thread;
 
-pub use burst::Burst;
+pub use burst::{Burst, Rewritten};
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
 pub use interrupts::Interrupts;

@@ -2,7 +2,7 @@
 
 use super::account::{Lost, bits, count_lost, count_unsent, flush, stage_made};
 use super::poller::Clock;
-use crate::dpdk::{Burst, Exits, Place, TxBuffer};
+use crate::dpdk::{Burst, Exits, Place, Rewritten, TxBuffer};
 use crate::forward::{BURST, Engine, Outcomes};
 use crate::hint::tsc;
 use crate::publish::Subscriber;
@@ -40,23 +40,18 @@ impl Hand {
         self.engine.released().iter().for_each(|fragments| fragments.account(&self.counters));
     }
 
-    /// Forwards the burst, which has just been received by `port`, up to the transmit calls. With it came so many packets in
-    /// several buffers. Of a lane it has this place.
+    /// Forwards the burst, which has just been received by `port`, up to the transmit calls. Of a lane it has this place.
     #[inline(always)]
-    pub(super) fn forward(&mut self, port: PortId, chained: u64, place: Option<Place<'_>>) {
+    pub(super) fn forward(&mut self, port: PortId, place: Option<Place<'_>>) {
         let received_at = tsc();
-        let whole = self.burst.len() as u64;
-        self.counters.received.add(whole + chained);
-        self.load.packets.add(whole + chained);
-        self.counters.dropped.of(DropReason::MultiSegment).add(chained);
-        if whole == 0 {
-            return;
-        }
+        let received = self.burst.len() as u64;
+        self.counters.received.add(received);
+        self.load.packets.add(received);
         let generation = self.subscriber.current();
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.outcomes.clear();
         let arrival = (port, self.clock.nanoseconds(received_at));
-        let outside = self.burst.rewrite(|frames| {
+        let Rewritten { chained, outside } = self.burst.rewrite(|frames| {
             self.tap.before(port, frames);
             self.engine.forward_burst(&generation.tables, stats, arrival, frames, &mut self.outcomes);
         });
@@ -66,8 +61,9 @@ impl Hand {
         for fragments in self.engine.released() {
             fragments.account(counters);
         }
+        counters.dropped.of(DropReason::MultiSegment).add(chained);
         // A port of which the tables know neither the untagged side nor a VLAN: nothing was decided.
-        let undecided = whole.saturating_sub(self.outcomes.len() as u64);
+        let undecided = (self.burst.len() as u64).saturating_sub(self.outcomes.len() as u64);
         counters.dropped.of(DropReason::VlanUnknown).add(undecided);
 
         let (own, mut shared) = match &mut self.exits {

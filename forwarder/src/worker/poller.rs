@@ -144,10 +144,10 @@ impl Poller {
     #[inline]
     fn poll(&mut self, queue: usize) -> u64 {
         let Some((port, queue)) = self.rx.get_mut(queue) else { return 0 };
-        let chained = self.hand.burst.receive(queue);
-        let found = self.hand.burst.len() as u64 + chained;
+        self.hand.burst.receive(queue);
+        let found = self.hand.burst.len() as u64;
         if found != 0 {
-            self.hand.forward(*port, chained, None);
+            self.hand.forward(*port, None);
         }
         found
     }
@@ -162,9 +162,9 @@ impl Poller {
                 continue;
             }
             let mut found = 0;
-            if let Some((place, chained)) = lane.receive(&mut self.hand.burst) {
-                found = self.hand.burst.len() as u64 + chained;
-                self.hand.forward(lane.port(), chained, Some(place));
+            if let Some(place) = lane.receive(&mut self.hand.burst) {
+                found = self.hand.burst.len() as u64;
+                self.hand.forward(lane.port(), Some(place));
             }
             *before = self.hand.count_poll(found, *before);
             has_time &= !is_own || found < BURST as u64;
