@@ -34,7 +34,7 @@ use put::{Out, Short};
 use warm::{Takers, warm};
 
 /// Packets taken from a device at a time.
-pub const BURST: usize = 32;
+pub const BURST: usize = 64;
 
 /// What one worker remembers from packet to packet: nothing about any flow, and fragments until they are whole.
 #[derive(Debug)]

@@ -237,7 +237,7 @@ fn the_worker_forwards_from_file_to_file(eal: &Eal, core: usize, folder: &Path) 
     assert_eq!(latency.transit.len(), 0);
     let load = &bench.loads[0];
     assert_eq!(load.packets.read(), all);
-    assert!(load.bursts.read() * 32 >= all && load.polls.read() > load.bursts.read());
+    assert!(load.bursts.read() * BURST as u64 >= all && load.polls.read() > load.bursts.read());
     assert!(load.busy_cycles.read() > 0 && load.total_cycles.read() >= load.busy_cycles.read());
     assert_eq!(ports[1].stats().tx_packets, PACKETS);
 

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-BURST = 32
+BURST = 64
 # Seconds: from the start until a program answers (a million tunnels are read first), and for any one answer after it.
 START, ANSWER = 300, 20
 # Between the first packet and the first reading: caches and clocks are warm.

@@ -26,7 +26,7 @@ pub struct Rewritten {
     /// Packets that came in several buffers; they are freed.
     pub chained: u64,
     /// A bit for each packet, by its position, of which the frame is not within its buffer, and which stays as it was.
-    pub outside: u32,
+    pub outside: u64,
 }
 
 impl Burst {
@@ -90,11 +90,11 @@ impl Burst {
 
     /// The packets whose frames are not within their buffers, a bit for each by its position.
     #[cold]
-    fn outside(&mut self, frames: &[Frame<'_>]) -> u32 {
+    fn outside(&mut self, frames: &[Frame<'_>]) -> u64 {
         let mut outside = 0;
         for (index, (mbuf, frame)) in self.mbufs.iter_mut().zip(frames).enumerate() {
             let (start, len) = frame.extent();
-            outside |= u32::from(mbuf.resize(start as usize, len as usize).is_none()) << index;
+            outside |= u64::from(mbuf.resize(start as usize, len as usize).is_none()) << index;
         }
         outside
     }
@@ -115,7 +115,7 @@ impl Burst {
         mut destination: impl FnMut(usize) -> Option<PortId>,
         tx: &mut [TxBuffer],
         mut behind: impl FnMut(usize, &mut [TxBuffer]),
-    ) -> u32 {
+    ) -> u64 {
         let mut freed: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut lost = 0;
         for (index, mbuf) in self.mbufs.drain(..).enumerate() {

@@ -61,12 +61,6 @@ impl FlowHash {
         ((self.0 >> 34) * choices) >> 30
     }
 
-    /// A number from 0 to `parts` − 1, for `parts` up to 2³²: the flow's worker. Mixed once more, as all bits have their use.
-    #[inline]
-    pub fn part(self, parts: u64) -> u64 {
-        ((mix(self.0, 0xa24b_aed4_963e_e407) >> 32) * parts) >> 32
-    }
-
     /// A hash of the same flow for a further choice, which the first one does not foretell.
     #[inline]
     pub fn again(self) -> Self {

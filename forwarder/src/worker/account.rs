@@ -13,11 +13,11 @@ const MADE_HERE: u8 = u8::MAX;
 /// The packets of a burst that no device took: those received, a bit for each by its position, and how many made here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
-    pub(super) packets: u32,
+    pub(super) packets: u64,
     made: u64,
 }
 
-const _: () = assert!(BURST <= u32::BITS as usize);
+const _: () = assert!(BURST <= u64::BITS as usize);
 
 /// Hands what is staged to the device, and counts what it takes.
 #[inline(always)]
@@ -61,8 +61,8 @@ pub(super) fn stage_made<'a>(
 
 /// The bits of packets at these positions in the burst.
 #[inline(always)]
-pub(super) fn bits(packets: Range<usize>) -> u32 {
-    let below = |end: usize| ((1u64 << end) - 1) as u32;
+pub(super) fn bits(packets: Range<usize>) -> u64 {
+    let below = |end: usize| ((1u128 << end) - 1) as u64;
     below(packets.end) & !below(packets.start)
 }
 

@@ -76,7 +76,7 @@ impl Hand {
         };
         let tx: &mut [TxBuffer] = shared.as_mut().map_or(own, |tx| tx);
         let outcomes = &self.outcomes;
-        let (mut unsent, mut lost) = (0u32, Lost::default());
+        let (mut unsent, mut lost) = (0u64, Lost::default());
         let made = self.engine.originated();
         // Nearly always all packets leave by one port: then they are its burst as they are.
         let only = outcomes
