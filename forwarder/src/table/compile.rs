@@ -228,8 +228,7 @@ fn describe(framing: Framing) -> &'static str {
 type Numbers = HashMap<IpAddr, u32>;
 
 fn endpoints(spec: &Spec, numbers: &Numbers, errors: &mut Vec<SpecError>) -> Endpoints {
-    let count = spec.tunnels.iter().map(|tunnel| senders(tunnel).len()).sum();
-    let mut table = Endpoints::new(count, spec.tunnels.iter().flat_map(senders));
+    let mut table = Endpoints::new(spec.tunnels.iter().flat_map(senders));
     for (index, tunnel) in spec.tunnels.iter().enumerate() {
         let id = TunnelId(index as u32);
         let udp = tunnel.udp.map(|udp| (udp.kind, udp.port));
@@ -258,7 +257,7 @@ fn reassembling(spec: &Spec, numbers: &Numbers) -> Endpoints {
     let tunnels = || (0..).map(TunnelId).zip(&spec.tunnels).filter(|(_, tunnel)| tunnel.reassembly);
     let ends =
         || tunnels().flat_map(|(id, tunnel)| senders(tunnel).into_iter().map(move |net| (id, tunnel, net)));
-    let mut table = Endpoints::new(ends().count(), ends().map(|(.., sender)| sender));
+    let mut table = Endpoints::new(ends().map(|(.., sender)| sender));
     for (id, tunnel, sender) in ends() {
         if let Some(local) = numbers.get(&tunnel.local) {
             table.insert(*local, sender, Selector::NOTHING, taker(id, tunnel));

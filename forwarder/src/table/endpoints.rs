@@ -1,8 +1,8 @@
 //! Which tunnel a packet is of: an exact match on its two ends and what tells the tunnels between them apart.
 //!
-//! Open addressing at half load or less, one cache line for an entry with all that decapsulation asks of its tunnel, so
-//! nearly every look-up is one line of memory that can be asked for ahead of time. The table is built once and never
-//! changes afterwards.
+//! Open addressing at half load or less, with all that decapsulation asks of a tunnel in its entry. A cache line holds one
+//! entry of an IPv6 sender or two of IPv4 senders, so nearly every look-up is one line of memory that can be asked for ahead of
+//! time. The table is built once and never changes afterwards.
 
 use super::{Encap, TunnelId, UdpKind};
 use crate::hint::{large_room, prefetch};
@@ -11,11 +11,6 @@ use crate::tunnel::flow::mix;
 use crate::wire::{ipv4, ipv6};
 use ipnet::IpNet;
 use std::net::IpAddr;
-
-/// What a tunnel packet is recognised by: sender (upper half, lower half), [`Label`] with the sender's prefix length, and
-/// which of the box's addresses it is for. The sender is cut to a prefix, because a tunnel may take many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Endpoint([u64; 4]);
 
 /// A [`Selector`] as a number, of which bits 40 to 47 are left for a prefix length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +41,12 @@ impl Label {
     #[inline(always)]
     pub(crate) fn in_udp(self, kind: UdpKind, port: u16) -> Self {
         Label(self.0 | (1 + kind as u64) << 34 | u64::from(port) << 48)
+    }
+
+    /// The same for senders with a prefix of this length.
+    #[inline(always)]
+    fn of_len(self, len: Len) -> u64 {
+        self.0 | u64::from(len.bits) << 40
     }
 
     /// Whether it is GRE.
@@ -107,22 +108,103 @@ pub(crate) struct Taker {
 
 /// Where a look-up begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Home(usize);
+pub(crate) struct Home {
+    line: usize,
+    is_ipv4: bool,
+}
 
-/// One line.
+/// Endpoints with their tunnels.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoints {
+    ipv4: Set<Narrow, 2>,
+    ipv6: Set<Wide, 1>,
+}
+
+/// What a packet is recognised by, as words: the sender, cut to a prefix because a tunnel may take many, which of the box's
+/// addresses it is for, and the [`Label`] with the prefix's length.
+trait Key: Copy + PartialEq {
+    /// One that is no packet's.
+    const NONE: Self;
+
+    fn new(local: u32, sender: Sender, len: Len, label: Label) -> Self;
+
+    /// Whether both are the same. Word by word: as one comparison of all bytes, which a derived one becomes, it would have to
+    /// wait for words that were just put together.
+    fn is(self, other: Self) -> bool;
+
+    /// A hash of which every bit depends on every bit of the key.
+    fn hash(self) -> usize;
+}
+
+/// That of an IPv4 sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Narrow([u64; 2]);
+
+/// That of an IPv6 sender: upper half, lower half, label, address of the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wide([u64; 4]);
+
+impl Key for Narrow {
+    const NONE: Self = Narrow([0; 2]);
+
+    #[inline(always)]
+    fn new(local: u32, sender: Sender, len: Len, label: Label) -> Self {
+        Narrow([sender.lower & len.lower | u64::from(local) << 32, label.of_len(len)])
+    }
+
+    #[inline(always)]
+    fn is(self, other: Self) -> bool {
+        let ([a, b], [c, d]) = (self.0, other.0);
+        (a ^ c) | (b ^ d) == 0
+    }
+
+    #[inline(always)]
+    fn hash(self) -> usize {
+        let [ends, label] = self.0;
+        mix(mix(ends, 0x9e37_79b9_7f4a_7c15) ^ label, 0xd6e8_feb8_6659_fd93) as usize
+    }
+}
+
+impl Key for Wide {
+    const NONE: Self = Wide([0; 4]);
+
+    #[inline(always)]
+    fn new(local: u32, sender: Sender, len: Len, label: Label) -> Self {
+        Wide([sender.upper & len.upper, sender.lower & len.lower, label.of_len(len), u64::from(local)])
+    }
+
+    #[inline(always)]
+    fn is(self, other: Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+
+    #[inline(always)]
+    fn hash(self) -> usize {
+        let [a, b, c, d] = self.0;
+        let first = mix(a ^ b.rotate_left(32) ^ d, 0x9e37_79b9_7f4a_7c15);
+        mix(first ^ c ^ b, 0xd6e8_feb8_6659_fd93) as usize
+    }
+}
+
+/// An endpoint, or an empty place.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Line {
-    endpoint: Endpoint,
+struct Entry<K> {
+    key: K,
     taker: Option<Taker>,
 }
 
-/// A set of endpoints with their tunnels.
+/// One cache line of entries, of which the empty ones are behind the others.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Line<K, const ENTRIES: usize>([Entry<K>; ENTRIES]);
+
+/// The endpoints of one family of senders.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoints {
-    lines: Vec<Line>,
+struct Set<K, const ENTRIES: usize> {
+    lines: Vec<Line<K, ENTRIES>>,
     used: usize,
-    lens: [Vec<Len>; 2], // of senders, for IPv4 and IPv6; longest first
+    lens: Vec<Len>, // of senders; longest first
 }
 
 /// A length of senders' prefixes.
@@ -141,48 +223,11 @@ impl Len {
     }
 }
 
-impl Endpoint {
-    #[inline(always)]
-    fn new(local: u32, sender: Sender, len: Len, label: Label) -> Self {
-        let label = label.0 | u64::from(len.bits) << 40;
-        Endpoint([sender.upper & len.upper, sender.lower & len.lower, label, u64::from(local)])
-    }
-
-    /// Whether both are the same. Word by word: as one comparison of 32 bytes, which the derived one becomes, it would have
-    /// to wait for words that were just put together.
-    #[inline(always)]
-    fn is(self, other: Endpoint) -> bool {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
-    }
-
-    /// A hash of which every bit depends on every bit of the endpoint.
-    #[inline(always)]
-    fn hash(self) -> usize {
-        let [a, b, c, d] = self.0;
-        let first = mix(a ^ b.rotate_left(32) ^ d, 0x9e37_79b9_7f4a_7c15);
-        mix(first ^ c ^ b, 0xd6e8_feb8_6659_fd93) as usize
-    }
-}
-
 impl Endpoints {
-    /// An empty set for so many endpoints, whose senders have these prefix lengths.
-    pub(super) fn new(count: usize, senders: impl Iterator<Item = IpNet>) -> Self {
-        let mut lens = [Vec::new(), Vec::new()];
-        for sender in senders {
-            let [ipv4, ipv6] = &mut lens;
-            let len = Len::new(sender.prefix_len(), sender.max_prefix_len());
-            let lens = if sender.addr().is_ipv4() { ipv4 } else { ipv6 };
-            if !lens.contains(&len) {
-                lens.push(len);
-            }
-        }
-        lens.iter_mut().for_each(|lens| lens.sort_by_key(|len| std::cmp::Reverse(len.bits)));
-        let empty = Line { endpoint: Endpoint([0; 4]), taker: None };
-        let count = (count * 2).next_power_of_two();
-        let mut lines = large_room(count);
-        lines.resize(count, empty);
-        Endpoints { lines, used: 0, lens }
+    /// None yet, with room for those of these senders.
+    pub(super) fn new(senders: impl Iterator<Item = IpNet>) -> Self {
+        let (ipv4, ipv6): (Vec<IpNet>, Vec<IpNet>) = senders.partition(|sender| sender.addr().is_ipv4());
+        Endpoints { ipv4: Set::new(&ipv4), ipv6: Set::new(&ipv6) }
     }
 
     /// Adds what `taker` takes from `sender` at the box's address number `local`. Where that is another's already nothing
@@ -195,40 +240,29 @@ impl Endpoints {
         taker: Taker,
     ) -> Option<TunnelId> {
         let len = Len::new(sender.prefix_len(), sender.max_prefix_len());
-        let endpoint = Endpoint::new(local, sender.addr().into(), len, Label::of(selector));
-        let last = self.lines.len() - 1;
-        let mut index = endpoint.hash() & last;
-        // At least half of the lines are empty, so this ends.
-        while let Some(line) = self.lines.get_mut(index) {
-            match line.taker {
-                Some(present) if line.endpoint == endpoint => return Some(present.id),
-                Some(_) => index = (index + 1) & last,
-                None if self.used * 2 > last => return None,
-                None => {
-                    *line = Line { endpoint, taker: Some(taker) };
-                    self.used += 1;
-                    return None;
-                }
-            }
+        let (from, label) = (sender.addr().into(), Label::of(selector));
+        match sender {
+            IpNet::V4(_) => self.ipv4.insert(Key::new(local, from, len, label), taker),
+            IpNet::V6(_) => self.ipv6.insert(Key::new(local, from, len, label), taker),
         }
-        None
     }
 
-    /// The line in which a look-up will begin.
+    /// Where a look-up will begin.
     #[inline(always)]
     pub(super) fn home(&self, local: u32, sender: Sender, label: Label) -> Home {
-        match self.lens(sender.is_ipv4).first() {
-            Some(len) => Home(Endpoint::new(local, sender, *len, label).hash() & (self.lines.len() - 1)),
-            None => Home(0),
-        }
+        let line = match sender.is_ipv4 {
+            true => self.ipv4.home(local, sender, label),
+            false => self.ipv6.home(local, sender, label),
+        };
+        Home { line, is_ipv4: sender.is_ipv4 }
     }
 
-    /// Asks for a line, and the one behind it: a third of the look-ups end there.
+    /// Asks for the memory there.
     #[inline(always)]
     pub(super) fn prefetch(&self, home: Home) {
-        if let Some(line) = self.lines.get(home.0) {
-            prefetch(line);
-            prefetch((&raw const *line).wrapping_add(1));
+        match home.is_ipv4 {
+            true => self.ipv4.prefetch(home.line),
+            false => self.ipv6.prefetch(home.line),
         }
     }
 
@@ -236,14 +270,82 @@ impl Endpoints {
     /// names the sender most closely.
     #[inline(always)]
     pub(super) fn find(&self, home: Home, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
-        let (first, rest) = self.lens(sender.is_ipv4).split_first()?;
-        let endpoint = Endpoint::new(local, sender, *first, label);
-        if let Some(taker) = self.find_from(home.0, endpoint) {
+        match sender.is_ipv4 {
+            true => self.ipv4.find(home.line, local, sender, label),
+            false => self.ipv6.find(home.line, local, sender, label),
+        }
+    }
+}
+
+impl<K: Key, const ENTRIES: usize> Set<K, ENTRIES> {
+    fn new(senders: &[IpNet]) -> Self {
+        let mut lens = Vec::new();
+        for sender in senders {
+            let len = Len::new(sender.prefix_len(), sender.max_prefix_len());
+            if !lens.contains(&len) {
+                lens.push(len);
+            }
+        }
+        lens.sort_by_key(|len| std::cmp::Reverse(len.bits));
+        let count = (senders.len() * 2).div_ceil(ENTRIES).next_power_of_two();
+        let mut lines = large_room(count);
+        lines.resize(count, Line([Entry { key: K::NONE, taker: None }; ENTRIES]));
+        Set { lines, used: 0, lens }
+    }
+
+    /// The line in which a look-up of this key begins.
+    #[inline(always)]
+    fn line(&self, key: K) -> usize {
+        key.hash() & (self.lines.len() - 1)
+    }
+
+    fn insert(&mut self, key: K, taker: Taker) -> Option<TunnelId> {
+        let last = self.lines.len() - 1;
+        let mut index = self.line(key);
+        // At least half of the entries are empty, so this ends.
+        while let Some(Line(entries)) = self.lines.get_mut(index) {
+            for entry in entries {
+                match entry.taker {
+                    Some(present) if entry.key == key => return Some(present.id),
+                    Some(_) => {}
+                    None if self.used * 2 > (last + 1) * ENTRIES => return None,
+                    None => {
+                        *entry = Entry { key, taker: Some(taker) };
+                        self.used += 1;
+                        return None;
+                    }
+                }
+            }
+            index = (index + 1) & last;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn home(&self, local: u32, sender: Sender, label: Label) -> usize {
+        self.lens.first().map_or(0, |len| self.line(K::new(local, sender, *len, label)))
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, line: usize) {
+        if let Some(line) = self.lines.get(line) {
+            prefetch(line);
+            if ENTRIES == 1 {
+                // A third of the look-ups end in the one behind it.
+                prefetch((&raw const *line).wrapping_add(1));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find(&self, line: usize, local: u32, sender: Sender, label: Label) -> Option<&Taker> {
+        let (first, rest) = self.lens.split_first()?;
+        if let Some(taker) = self.find_from(line, K::new(local, sender, *first, label)) {
             return Some(taker);
         }
         for len in rest {
-            let endpoint = Endpoint::new(local, sender, *len, label);
-            if let Some(taker) = self.find_from(endpoint.hash() & (self.lines.len() - 1), endpoint) {
+            let key = K::new(local, sender, *len, label);
+            if let Some(taker) = self.find_from(self.line(key), key) {
                 return Some(taker);
             }
         }
@@ -251,21 +353,22 @@ impl Endpoints {
     }
 
     #[inline(always)]
-    fn find_from(&self, mut index: usize, endpoint: Endpoint) -> Option<&Taker> {
-        while let Some(Line { endpoint: present, taker: Some(taker) }) = self.lines.get(index) {
-            if present.is(endpoint) {
+    fn find_from(&self, mut index: usize, key: K) -> Option<&Taker> {
+        while let Some(Line(entries)) = self.lines.get(index) {
+            // Which of two it is cannot be foretold, so it is computed, without a branch.
+            let is_first = entries.first().is_some_and(|entry| entry.key.is(key));
+            let at = usize::from(!is_first) & (ENTRIES - 1);
+            if let Some(Entry { key: present, taker: Some(taker) }) = entries.get(at)
+                && present.is(key)
+            {
                 return Some(taker);
+            }
+            if entries.last().is_some_and(|entry| entry.taker.is_none()) {
+                return None;
             }
             index = (index + 1) & (self.lines.len() - 1);
         }
         None
-    }
-
-    /// The lengths of senders' prefixes of this family, longest first.
-    #[inline(always)]
-    fn lens(&self, is_ipv4: bool) -> &[Len] {
-        let [ipv4, ipv6] = &self.lens;
-        if is_ipv4 { ipv4 } else { ipv6 }
     }
 }
 
@@ -302,7 +405,7 @@ mod tests {
         ) {
             let net = |host: u8, len| IpNet::new(IpAddr::from([192, 0, host & 1, host]), len).unwrap().trunc();
             let keys: Vec<_> = keys.into_iter().map(|(local, host, len, number)| (local, net(host, len), selector(number))).collect();
-            let mut table = Endpoints::new(keys.len(), keys.iter().map(|key| key.1));
+            let mut table = Endpoints::new(keys.iter().map(|key| key.1));
             let mut list: Vec<((u32, IpNet, Selector), u32)> = Vec::new();
             for (id, key) in keys.iter().enumerate() {
                 let present = list.iter().find(|entry| entry.0 == *key).map(|entry| TunnelId(entry.1));
@@ -330,6 +433,6 @@ mod tests {
 
     #[test]
     fn a_line_is_a_cache_line() {
-        assert_eq!(size_of::<Line>(), 64);
+        assert_eq!((size_of::<Line<Narrow, 2>>(), size_of::<Line<Wide, 1>>()), (64, 64));
     }
 }
