@@ -312,24 +312,25 @@ impl LatencySet {
     /// crossed these tunnels, and so on.
     #[inline]
     pub fn record<'a>(&mut self, ns: u64, sent: impl Iterator<Item = (u32, &'a Trail)>) {
-        let mut all = 0;
+        let (mut all, mut transit) = (0, 0);
         for (count, trail) in sent {
-            self.record_run(ns, trail, count);
             all += count;
+            if trail.is_transit() {
+                transit += count;
+            } else if !self.tunnels.is_empty() && count != 0 {
+                self.record_crossed(ns, trail, count);
+            }
+        }
+        if transit != 0 {
+            self.transit.saturating_record_n(ns, transit);
         }
         if all != 0 {
             self.worker.saturating_record_n(ns, all);
         }
     }
 
-    /// Records `count` packets that took the same way in the same time.
-    fn record_run(&mut self, ns: u64, trail: &Trail, count: u32) {
-        if count == 0 {
-            return;
-        }
-        if trail.is_transit() {
-            self.transit.saturating_record_n(ns, count);
-        }
+    /// Records `count` packets that crossed the same tunnels in the same time.
+    fn record_crossed(&mut self, ns: u64, trail: &Trail, count: u32) {
         for slot in trail.out_of() {
             if let Some(Some(tunnel)) = self.tunnels.get_mut(*slot as usize) {
                 tunnel.decap.saturating_record_n(ns, count);
