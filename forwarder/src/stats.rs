@@ -155,31 +155,28 @@ pub struct TunnelCounters {
 
 const _: () = assert!(size_of::<TunnelCounters>() == 64);
 
-/// Slots that are found together.
-const PAGE: usize = 64;
+/// The fewest tunnels that room is made for at a time.
+const FEWEST: usize = 64;
 
 /// One worker's tunnel counters by slot; cloning shares them.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelStats {
-    pages: Vec<Page>,
-}
-
-/// [`PAGE`] slots: where they lie among those that were made room for at the same time.
-#[derive(Clone, Debug)]
-struct Page {
-    counters: Arc<Vec<TunnelCounters>>,
-    first: usize,
+    // Each holds the slots behind those of the one before; nearly all are in the first.
+    rooms: Vec<Arc<Vec<TunnelCounters>>>,
 }
 
 impl TunnelStats {
     /// Room for at least `slots` tunnels; those that there are keep their numbers.
     pub fn grow(&mut self, slots: usize) {
-        let missing = slots.div_ceil(PAGE).saturating_sub(self.pages.len());
-        let mut counters = large_room(missing * PAGE);
-        counters.resize_with(missing * PAGE, TunnelCounters::default);
-        let counters = Arc::new(counters);
-        let pages = (0..missing).map(|page| Page { counters: counters.clone(), first: page * PAGE });
-        self.pages.extend(pages);
+        let present: usize = self.rooms.iter().map(|room| room.len()).sum();
+        if slots <= present {
+            return;
+        }
+        // A part of what there is at the least, so that there are few rooms however often it grows.
+        let missing = (slots - present).max(present / 4).next_multiple_of(FEWEST);
+        let mut room = large_room(missing);
+        room.resize_with(missing, TunnelCounters::default);
+        self.rooms.push(Arc::new(room));
     }
 
     /// Asks for the memory of a tunnel's counters of packets and bytes.
@@ -193,8 +190,14 @@ impl TunnelStats {
     /// A tunnel's counters.
     #[inline]
     pub fn slot(&self, slot: u32) -> Option<&TunnelCounters> {
-        let page = self.pages.get(slot as usize / PAGE)?;
-        page.counters.get(page.first + slot as usize % PAGE)
+        let mut slot = slot as usize;
+        for room in &self.rooms {
+            if let Some(counters) = room.get(slot) {
+                return Some(counters);
+            }
+            slot -= room.len();
+        }
+        None
     }
 }
 
