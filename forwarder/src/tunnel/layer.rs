@@ -417,11 +417,7 @@ impl Layer {
             return Ok(sum);
         }
         let pseudo = Sum::word(self.addresses) + Sum::pseudo_header(&[], protocol::UDP, len);
-        // Zero would say that there is none (RFC 768).
-        let checksum = match (sum + pseudo).checksum() {
-            [0, 0] => [0xff, 0xff],
-            checksum => checksum,
-        };
+        let checksum = (sum + pseudo).udp_checksum();
         [header[6], header[7]] = checksum;
         Ok(sum + Sum::word(checksum))
     }

@@ -96,6 +96,16 @@ impl Sum {
         (!self.fold()).to_ne_bytes()
     }
 
+    /// The same for UDP, where zero would say that there is none (RFC 768).
+    #[inline]
+    pub fn udp_checksum(self) -> [u8; 2] {
+        match !self.fold() {
+            0 => u16::MAX,
+            sum => sum,
+        }
+        .to_ne_bytes()
+    }
+
     /// The words added up with their carries: 0 for nothing at all only.
     #[inline]
     fn fold(self) -> u16 {
@@ -186,6 +196,15 @@ mod tests {
             assert!(!Sum(sum - 1).is_intact() && !Sum(sum.wrapping_add(1)).is_intact(), "beside {sum:#x}");
         }
         assert!(!Sum(0).is_intact());
+    }
+
+    #[test]
+    fn a_udp_checksum_is_never_zero() {
+        for bytes in [[0xff, 0xff, 0, 0], [0, 17, 0xff, 0xee]] {
+            assert_eq!(Sum::of(&bytes).checksum(), [0, 0]);
+            assert_eq!(Sum::of(&bytes).udp_checksum(), [0xff, 0xff]);
+        }
+        assert_eq!(Sum::of(&[0, 17]).udp_checksum(), Sum::of(&[0, 17]).checksum());
     }
 
     proptest! {
