@@ -22,7 +22,7 @@ pub(crate) fn sum(packet: &[u8], version: Version) -> Sum {
 /// The same for a packet that was seen at a glance; `packet` begins with it, and is longer.
 #[inline(always)]
 pub(crate) fn plain(packet: &[u8], ip: Plain) -> Sum {
-    seen(packet, ip).unwrap_or_else(|| Sum::of(packet.get(..ip.total_len).unwrap_or(packet)))
+    seen(packet, ip).unwrap_or_else(|| Sum::apart(packet.get(..ip.total_len).unwrap_or(packet)))
 }
 
 #[inline(always)]

@@ -34,6 +34,13 @@ impl Sum {
         Sum((sum >> 32) + (sum & 0xffff_ffff) + carries + u64::from(carry))
     }
 
+    /// The same in a function of its own, for where it is rarely asked for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn apart(bytes: &[u8]) -> Self {
+        Sum::of(bytes)
+    }
+
     /// The sum of the five 32-bit words of a header without options, without a loop. Only for [`is_intact`](Self::is_intact):
     /// it may be too large to be added to.
     #[inline(always)]
