@@ -1,12 +1,12 @@
 //! Receive queues that several workers share, where a device cannot spread the packets of one tunnel over queues.
 //!
-//! A queue and its packets' way out are a lane. Workers take turns at it: one receives a burst, and leaves the queue to the
-//! next at once; each rewrites its burst by itself; and each waits until all that was received before is sent, and sends by
-//! the lane's own transmit queues. So packets leave in the order in which they came, whatever flows they are of, and no
-//! packet moves from one core to another: only the right to the queue does, a few cache lines for a whole burst.
+//! A queue and its packets' way out are a lane. Workers take turns at it: one receives a few bursts, and leaves the queue to
+//! the next at once; each rewrites its bursts by itself; and each waits until all that was received before is sent, and sends
+//! by the lane's own transmit queues. So packets leave in the order in which they came, whatever flows they are of, and no
+//! packet moves from one core to another: only the right to the queue does, a few cache lines for all of a turn.
 //!
 //! Nobody waits to receive: whoever finds the queue in use does something else. To send, a worker waits for no longer than
-//! the burst before takes, a microsecond or so, unless the system took the core away from the worker that has it.
+//! the turn before takes, some microseconds, unless the system took the core away from the worker that has it.
 
 use super::burst::Burst;
 use super::queue::{RxQueue, TxBuffer};
@@ -24,6 +24,10 @@ use std::thread;
 /// Looks at whether it is its turn, some 20 µs, until a worker offers its core to others: it may be in the other's way.
 const LOOKS_PER_YIELD: u32 = 1_024;
 
+/// Bursts of a turn at the most. What a turn costs does not depend on them, and is much where the two cores have no cache in
+/// common; but the longer turns are the longer a worker waits to send.
+pub const TURN: usize = 4;
+
 /// A receive queue that workers use in turn.
 #[derive(Debug)]
 pub struct Lane {
@@ -31,18 +35,18 @@ pub struct Lane {
     home: usize,
     receiving: CachePadded<SpinMutex<Receiving>>,
     is_busy: CachePadded<AtomicBool>, // written by whoever receives, read by who may help
-    sent: CachePadded<AtomicU64>,     // bursts; written by whoever's turn it is to send, read by all
+    sent: CachePadded<AtomicU64>,     // turns; written by whoever's turn it is to send, read by all
     bells: Vec<Arc<Bell>>,            // of all workers, which may sleep
 }
 
 #[derive(Debug)]
 struct Receiving {
     queue: RxQueue,
-    /// Bursts.
+    /// Turns.
     received: u64,
 }
 
-/// The place of a burst among those of its lane; dropped, it lets the next one be sent, once all before it are.
+/// The place of a turn among those of its lane; dropped, it lets the next one be sent, once all before it are.
 #[derive(Debug)]
 pub struct Place<'a> {
     lane: &'a Lane,
@@ -84,23 +88,31 @@ impl Lane {
         self.home
     }
 
-    /// Whether more packets wait than one worker took with its last burst.
+    /// Whether more packets wait than one worker took with its last turn.
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.is_busy.load(Ordering::SeqCst)
     }
 
-    /// [Receives](Burst::receive) a burst, if no other worker is about to and there is one. Returns its place.
+    /// [Receives](Burst::receive) bursts, if no other worker is about to and there are packets: as many as there is room for,
+    /// until one is not full. Returns how many, and their place.
     #[inline]
-    pub fn receive(&self, burst: &mut Burst) -> Option<Place<'_>> {
+    pub fn receive(&self, bursts: &mut [Burst; TURN]) -> Option<(usize, Place<'_>)> {
         // Looked at first: to try takes the lock's line away from the worker that has it.
         let mut receiving = Some(&self.receiving).filter(|lock| !lock.is_locked())?.try_lock()?;
-        burst.receive(&mut receiving.queue);
-        let is_busy = burst.len() == BURST;
+        let (mut received, mut is_busy) = (0, false);
+        for burst in bursts {
+            burst.receive(&mut receiving.queue);
+            received += usize::from(!burst.is_empty());
+            is_busy = burst.len() == BURST;
+            if !is_busy {
+                break;
+            }
+        }
         if is_busy != self.is_busy() {
             self.is_busy.store(is_busy, Ordering::SeqCst);
         }
-        if burst.is_empty() {
+        if received == 0 {
             return None;
         }
         let number = receiving.received;
@@ -109,7 +121,7 @@ impl Lane {
         if is_busy {
             self.bells.iter().for_each(|bell| bell.ring());
         }
-        Some(Place { lane: self, number })
+        Some((received, Place { lane: self, number }))
     }
 
     /// Does `work` with the receive queue while nobody receives.
@@ -119,20 +131,30 @@ impl Lane {
 }
 
 impl Place<'_> {
-    /// The position in `worker_cores` of the worker whose [`Exits`] the burst leaves by.
+    /// The position in `worker_cores` of the worker whose [`Exits`] the packets leave by.
     pub fn exit(&self) -> usize {
         self.lane.home
     }
 
-    /// Waits until all bursts before this one are sent. Returns the cycles that it took.
+    /// Waits until all turns before this one are sent. Returns the cycles that it took.
     #[inline]
     pub fn wait(&self) -> u64 {
         if self.is_next() { 0 } else { self.wait_long() }
     }
 
+    /// Lets the next turn be sent: all of this one is.
+    #[inline]
+    pub fn pass_on(&self) {
+        self.wait();
+        // Only this turn's worker writes while it is this turn's.
+        if self.lane.sent.load(Ordering::Relaxed) == self.number {
+            self.lane.sent.store(self.number + 1, Ordering::Release);
+        }
+    }
+
     #[inline]
     fn is_next(&self) -> bool {
-        self.lane.sent.load(Ordering::Acquire) == self.number
+        self.lane.sent.load(Ordering::Acquire) >= self.number
     }
 
     #[inline(never)]
@@ -153,7 +175,6 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     /// Also where its worker ends by a fault: the others go on.
     fn drop(&mut self) {
-        self.wait();
-        self.lane.sent.store(self.number + 1, Ordering::Release);
+        self.pass_on();
     }
 }

@@ -22,7 +22,7 @@ pub use burst::{Burst, Rewritten};
 pub use eal::{Eal, EalOptions, Hugepages};
 pub use error::DpdkError;
 pub use interrupts::Interrupts;
-pub use lane::{Exits, Lane, Place};
+pub use lane::{Exits, Lane, Place, TURN};
 pub use port::{Link, Part, Port, PortOptions, PortStats, Queues, Rss, RxQueues};
 pub use queue::{Flushed, RxQueue, TxBuffer};
 pub use spreading::{Spread, Spreading};

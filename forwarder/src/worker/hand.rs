@@ -2,7 +2,7 @@
 
 use super::account::{Lost, bits, count_lost, count_unsent, flush, stage_made};
 use super::poller::Clock;
-use crate::dpdk::{Burst, Exits, Place, Rewritten, TxBuffer};
+use crate::dpdk::{Burst, Exits, Place, Rewritten, TURN, TxBuffer};
 use crate::forward::{BURST, Engine, Outcomes};
 use crate::hint::tsc;
 use crate::publish::Subscriber;
@@ -14,10 +14,10 @@ use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A worker's burst, and what it takes to forward it.
+/// A worker's bursts, and what it takes to forward them.
 pub(super) struct Hand {
     pub(super) index: usize,
-    pub(super) burst: Burst,
+    pub(super) bursts: [Burst; TURN],
     pub(super) engine: Engine,
     pub(super) outcomes: Outcomes,
     pub(super) exits: Exits,
@@ -40,18 +40,24 @@ impl Hand {
         self.engine.released().iter().for_each(|fragments| fragments.account(&self.counters));
     }
 
-    /// Forwards the burst, which has just been received by `port`, up to the transmit calls. Of a lane it has this place.
+    /// Forwards the burst at this position, received by `port` at `received_at`, up to the transmit calls. Of a lane it has this
+    /// place, and may be the last one there.
     #[inline(always)]
-    pub(super) fn forward(&mut self, port: PortId, place: Option<Place<'_>>) {
-        let received_at = tsc();
-        let received = self.burst.len() as u64;
+    pub(super) fn forward(
+        &mut self,
+        index: usize,
+        (port, received_at): (PortId, u64),
+        place: Option<(&Place<'_>, bool)>,
+    ) {
+        let Some(burst) = self.bursts.get_mut(index) else { return };
+        let received = burst.len() as u64;
         self.counters.received.add(received);
         self.load.packets.add(received);
         let generation = self.subscriber.current();
         let stats = generation.stats.get(self.index).unwrap_or(&self.no_stats);
         self.outcomes.clear();
         let arrival = (port, self.clock.nanoseconds(received_at));
-        let Rewritten { chained, outside } = self.burst.rewrite(|frames| {
+        let Rewritten { chained, outside } = burst.rewrite(|frames| {
             self.tap.before(port, frames);
             self.engine.forward_burst(&generation.tables, stats, arrival, frames, &mut self.outcomes);
         });
@@ -63,14 +69,14 @@ impl Hand {
         }
         counters.dropped.of(DropReason::MultiSegment).add(chained);
         // A port of which the tables know neither the untagged side nor a VLAN: nothing was decided.
-        let undecided = (self.burst.len() as u64).saturating_sub(self.outcomes.len() as u64);
+        let undecided = (burst.len() as u64).saturating_sub(self.outcomes.len() as u64);
         counters.dropped.of(DropReason::VlanUnknown).add(undecided);
 
         let (own, mut shared) = match &mut self.exits {
             Exits::Own(tx) => (tx.as_mut_slice(), None),
             Exits::Shared(exits) => {
-                let exit = place.as_ref().map_or(self.index, Place::exit);
-                self.load.waited_cycles.add(place.as_ref().map_or(0, Place::wait));
+                let exit = place.map_or(self.index, |(place, _)| place.exit());
+                self.load.waited_cycles.add(place.map_or(0, |(place, _)| place.wait()));
                 (&mut [][..], exits.get(exit).map(|exit| exit.lock()))
             }
         };
@@ -93,9 +99,9 @@ impl Hand {
                 }
             };
             let unstaged = if made.is_empty() {
-                self.burst.settle(destination, tx, |_, _| {})
+                burst.settle(destination, tx, |_, _| {})
             } else {
-                self.burst.settle(destination, tx, |position, tx| {
+                burst.settle(destination, tx, |position, tx| {
                     stage_made(made.behind(position), tx, counters, &mut lost);
                 })
             };
@@ -105,14 +111,16 @@ impl Hand {
         let nanoseconds = self.clock.nanoseconds(tsc().saturating_sub(received_at));
         match only.and_then(|port| tx.get_mut(port)) {
             Some(tx) => {
-                let flushed = self.burst.send(tx, |position| lost.packets |= 1 << position);
+                let flushed = burst.send(tx, |position| lost.packets |= 1 << position);
                 counters.transmitted.add(flushed.taken);
             }
             None => tx.iter_mut().for_each(|tx| flush(tx, counters, &mut lost)),
         }
         // It is the next one's turn; what is left to do is this worker's alone.
         drop(shared);
-        drop(place);
+        if let Some((place, true)) = place {
+            place.pass_on();
+        }
         if lost != Lost::default() {
             count_lost(lost, outcomes, counters, stats);
         }

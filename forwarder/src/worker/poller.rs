@@ -4,8 +4,8 @@ use super::hand::Hand;
 use super::idle::Rest;
 use super::{Idle, Stopped, WorkerError, WorkerSetup};
 use crate::bell::Bell;
-use crate::dpdk::{Burst, Eal, Lane, Registration, RxQueue};
-use crate::forward::{BURST, Engine, Host, Outcomes};
+use crate::dpdk::{Burst, Eal, Lane, Registration, RxQueue, TURN};
+use crate::forward::{Engine, Host, Outcomes};
 use crate::hint::tsc;
 use crate::stats::TunnelStats;
 use crate::table::PortId;
@@ -35,7 +35,7 @@ impl Poller {
         let part = setup.part;
         let hand = Hand {
             index: setup.index,
-            burst: Burst::new(&setup.eal),
+            bursts: [(); TURN].map(|()| Burst::new(&setup.eal)),
             engine: Engine::new(Host::Absent, setup.index, setup.workers),
             outcomes: Outcomes::new(),
             exits: part.tx,
@@ -144,15 +144,16 @@ impl Poller {
     #[inline]
     fn poll(&mut self, queue: usize) -> u64 {
         let Some((port, queue)) = self.rx.get_mut(queue) else { return 0 };
-        self.hand.burst.receive(queue);
-        let found = self.hand.burst.len() as u64;
+        let Some(burst) = self.hand.bursts.first_mut() else { return 0 };
+        burst.receive(queue);
+        let found = burst.len() as u64;
         if found != 0 {
-            self.hand.forward(*port, None);
+            self.hand.forward(0, (*port, tsc()), None);
         }
         found
     }
 
-    /// One burst from each of this worker's lanes; where none of these was full, from each of the others' that are busy.
+    /// One turn at each of this worker's lanes; where none of these is busy, at each of the others' that are.
     /// Returns the packets received.
     fn poll_lanes(&mut self, before: &mut u64) -> u64 {
         let (mut sum, mut has_time) = (0, true);
@@ -162,13 +163,19 @@ impl Poller {
                 continue;
             }
             let mut found = 0;
-            if let Some(place) = lane.receive(&mut self.hand.burst) {
-                found = self.hand.burst.len() as u64;
-                self.hand.forward(lane.port(), Some(place));
+            if let Some((bursts, place)) = lane.receive(&mut self.hand.bursts) {
+                let received_at = tsc();
+                for index in 0..bursts {
+                    found = self.hand.bursts.get(index).map_or(0, Burst::len) as u64;
+                    self.hand.forward(index, (lane.port(), received_at), Some((&place, index + 1 == bursts)));
+                    sum += found;
+                    if index + 1 < bursts {
+                        *before = self.hand.count_poll(found, *before);
+                    }
+                }
             }
             *before = self.hand.count_poll(found, *before);
-            has_time &= !is_own || found < BURST as u64;
-            sum += found;
+            has_time &= !is_own || !lane.is_busy();
         }
         sum
     }
