@@ -58,7 +58,7 @@ class Run:
 
 def buffers(scenario, workers):
     """How many buffers culvert makes for these devices: 1,024 for each queue, and what workers keep at hand."""
-    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 448
+    return scenario.ports * (scenario.queues + workers) * 1024 + (workers + 1) * 704
 
 
 def memory(scenario, workers):

@@ -5,6 +5,7 @@
 //! a packet holds the `Eal`.
 
 use super::error::{DpdkError, last_code, reason};
+use super::lane::TURN;
 use crate::forward::BURST;
 use crate::frame::HEADROOM;
 use dpdk_sys::{
@@ -47,12 +48,12 @@ pub(crate) struct PoolSize {
 }
 
 impl PoolSize {
-    /// Enough for `descriptors` of all device queues to be full while `workers` hold a burst in each hand and their
-    /// caches are full; frames of up to `mtu` bytes of IP.
+    /// Enough for `descriptors` of all device queues to be full while `workers` hold the bursts of a turn, and one to be
+    /// sent, and their caches are full; frames of up to `mtu` bytes of IP.
     pub(crate) fn new(mtu: u16, descriptors: u32, workers: usize) -> PoolSize {
         let room = (usize::from(mtu) + FRAME_OVERHEAD).next_multiple_of(ROOM_STEP).max(MIN_ROOM);
         let bytes = u16::try_from(room + HEADROOM).unwrap_or(u16::MAX);
-        let in_hand = CACHE + CACHE / 2 + 2 * BURST as u32;
+        let in_hand = CACHE + CACHE / 2 + ((TURN + 1) * BURST) as u32;
         // The control thread has a cache as well.
         let caches = (workers as u32).saturating_add(1).saturating_mul(in_hand);
         PoolSize { packets: descriptors.saturating_add(caches), bytes }
