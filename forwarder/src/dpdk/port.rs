@@ -261,15 +261,13 @@ impl Part {
         let (mut own, mut exits): (Vec<_>, Vec<_>) = bells.iter().map(|_| (Vec::new(), Vec::new())).unzip();
         let mut lanes = Vec::new();
         for port in ports.iter_mut() {
-            let is_shared = port.is_shared();
-            let workers = port.queues.iter_mut().map(Option::take).zip(own.iter_mut().zip(&mut exits));
-            for (worker, (queues, (own, exit))) in workers.enumerate() {
-                let Some(Queues { port, rx, tx }) = queues else { continue };
+            for (worker, (own, exit)) in own.iter_mut().zip(&mut exits).enumerate() {
+                let Some(Queues { port: id, rx, tx }) = port.take_queues(worker) else { continue };
                 exit.push(tx);
-                match is_shared {
-                    false => own.extend(rx.into_iter().map(|queue| (port, queue))),
-                    true => lanes
-                        .extend(rx.into_iter().map(|queue| Lane::new(port, worker, queue, bells.clone()))),
+                if port.is_shared() {
+                    lanes.extend(rx.into_iter().map(|queue| Lane::new(id, worker, queue, bells.clone())));
+                } else {
+                    own.extend(rx.into_iter().map(|queue| (id, queue)));
                 }
             }
         }

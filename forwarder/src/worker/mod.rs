@@ -1,10 +1,10 @@
 //! A worker: one pinned thread that takes packets from its queues, has them forwarded, and sends them.
 //!
-//! It owns all that it touches but the counters, which it alone writes. It never waits, allocates or locks while packets
-//! come; tables and empty histograms reach it between two bursts. Whatever it received it has sent, counted and let go of
-//! before it looks at the next queue, so that it holds no packet when it is told to stop; of fragments that are to be put
-//! together it has copies, and gives those up. It waits for another worker only to send after it what was received after
-//! it, where both receive from one queue.
+//! It owns all that it touches but the counters, which it alone writes, and queues that workers share. It never allocates while
+//! packets come; tables and empty histograms reach it between two bursts. Whatever it received it has sent, counted and let
+//! go of before it looks at the next queue, so that it holds no packet when it is told to stop; of fragments that are to be put
+//! together it has copies, and gives those up. It waits for another worker, and locks, only where both receive from one
+//! queue: to send after it what was received after it.
 
 mod poller;
 mod account;
